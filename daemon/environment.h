@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One environment as the daemon knows it. Plain data, no pointers to other rooms: a copy of it is what
+ * crosses to the store thread. All strings are owned; NULL = unknown.
+ */
+#ifndef VENVD_ENVIRONMENT_H
+#define VENVD_ENVIRONMENT_H
+#include <jansson.h>
+#include <stdint.h>
+#include "util.h"
+
+enum environment_state {        /* in the IDL's order */
+	STATE_CREATING, STATE_READY, STATE_BROKEN, STATE_MISSING, STATE_TRASHED, STATE_FOREIGN,
+	STATE_COUNT
+};
+
+/* What a row says is under way; what reconcile finishes or rolls back. Only in the catalog. */
+enum environment_intent {
+	INTENT_NONE, INTENT_CREATE, INTENT_DELETE, INTENT_PURGE
+};
+
+/* Bits of a `fields` selection; environment_field_bit() knows the names. */
+typedef uint32_t environment_fields;
+#define FIELDS_ALL ((environment_fields)~0u)
+
+struct environment {
+	char id[17];
+	char *name;
+	enum environment_state state;
+	enum environment_intent intent;
+	int64_t ino, btime_ns;          /* the directory it is; ino 0: none yet */
+	char *executable;               /* relative: "bin/python" */
+	char *interpreter;
+	char *implementation;
+	char *version;
+	char *prompt;
+	char *project;
+	int system_site_packages;       /* -1 unknown, 0, 1 */
+	int pip;                        /* -1 unknown, 0, 1 */
+	char *origin;                   /* "created", "adopted" */
+	char *creator;                  /* "venv", ... */
+	int64_t created_at, deleted_at, expires_at, missing_since; /* us, 0 = none */
+	char *problem;
+	char *entry;                    /* trashed: NAME~TIME~ID, its directory in the trash */
+
+	/* Of the index alone, never stored, not copied: */
+	const void *busy;               /* the operation that owns this name now; NULL = none */
+};
+
+struct environment *environment_new(const char *name);          /* a fresh id, state creating */
+struct environment *environment_copy(const struct environment *);
+void environment_free(struct environment *);
+
+const char *environment_state_name(enum environment_state);
+int environment_state_from_name(const char *);                  /* -1 if unknown */
+
+/* The bit of a field of the IDL's Environment; 0 if there is none of this name. */
+environment_fields environment_field_bit(const char *name);
+
+/* Appends {"name":...} with the selected fields in the IDL's order, without jansson (lists are long).
+ * root is the root's path. Unknown values are left out. */
+void environment_add_json(struct text *out, const struct environment *, const char *root,
+    environment_fields fields);
+/* The same as a value, owned. */
+json_t *environment_to_json(const struct environment *, const char *root, environment_fields fields);
+
+/* Takes over what a worker's inspect (see orders.h) found: identity, state ready/broken/foreign and all
+ * details; id, name, origin, intent stay; created_at is taken only when it is 0. True if anything that
+ * the catalog stores has changed. */
+bool environment_take_inspection(struct environment *, const json_t *inspection);
+
+/* What a trash entry's record.json says: everything needed to make the row again. */
+json_t *environment_to_record(const struct environment *);                      /* owned */
+struct environment *environment_from_record(const json_t *record);              /* NULL if unfit */
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Every number that somebody outside could push, in one place. A test reaches each of them
+ * (tests/e2e/test_limits.py, tests/unit). Those that 'venvd -o KEY=VALUE' can set have their key and
+ * range in daemon/config.c; what stands here is then the default.
+ */
+#ifndef VENVD_LIMITS_H
+#define VENVD_LIMITS_H
+
+/* The wire, towards clients. */
+#define LIMIT_FRAME_BYTES     (64 * 1024)   /* one call, without its NUL */
+#define LIMIT_JSON_DEPTH      16            /* nesting of one call */
+#define LIMIT_JSON_TOKENS     2000          /* values and keys in one call */
+#define LIMIT_REPLY_BYTES     (1024 * 1024) /* one reply; lists stream */
+#define LIMIT_CONNECTIONS     128           /* -o connections */
+#define LIMIT_FIRST_BYTE_MS   5000          /* connect to first byte; -o first-byte-timeout */
+#define LIMIT_FRAME_MS        10000         /* first byte of a call to its NUL; -o frame-timeout */
+#define LIMIT_IDLE_MS         60000         /* between calls; -o idle-timeout */
+#define LIMIT_STALL_MS        30000         /* a reader that takes nothing; -o stall-timeout */
+#define LIMIT_OUTPUT_HIGH     (256 * 1024)  /* stop reading calls above this much unsent output ... */
+#define LIMIT_OUTPUT_LOW      (128 * 1024)  /* ... until it is down to this */
+#define LIMIT_STREAM_TURN     (16 * 1024)   /* bytes of a stream written in one turn of the loop */
+#define LIMIT_FRAMES_TURN     32            /* calls of one connection answered in one turn */
+
+/* Words in a call. */
+#define LIMIT_NAME_BYTES      100
+#define LIMIT_PROMPT_BYTES    256
+#define LIMIT_PYTHON_BYTES    4095          /* a specification or path of an interpreter */
+#define LIMIT_GLOB_BYTES      256
+#define LIMIT_REQUEST_ID_BYTES 64
+#define LIMIT_CALLER_PATH_BYTES 32768       /* the caller's PATH */
+#define LIMIT_CALLER_VARIABLES 64
+
+/* Remembered request ids. */
+#define LIMIT_REQUESTS_KEPT   65536
+#define LIMIT_REQUESTS_KEPT_US (24LL * 3600 * 1000000)
+
+/* Work. */
+#define LIMIT_JOBS_QUEUED     256           /* long orders waiting; -o jobs-queued */
+#define LIMIT_SHORT_ORDERS    1024          /* short orders waiting for the resident worker */
+#define LIMIT_CREATE_MS       600000        /* one whole creation; -o create-timeout */
+#define LIMIT_PROBE_MS        10000         /* one question to an interpreter; -o probe-timeout */
+#define LIMIT_CHILD_OUTPUT    (64 * 1024)   /* the tail of a child's output that is kept */
+#define LIMIT_ERROR_OUTPUT    (8 * 1024)    /* the tail of it that an error carries */
+#define LIMIT_WORKER_FRAME    (16 * 1024 * 1024) /* one order to a worker, one frame from it */
+#define LIMIT_WORKER_RESTARTS 3             /* a short order is given to this many resident workers */
+#define LIMIT_INTERPRETERS    256           /* candidates that one search looks at */
+#define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */
+#define LIMIT_CFG_BYTES       (64 * 1024)   /* of a pyvenv.cfg or .project that is read */
+
+/* Keeping. */
+#define LIMIT_TRASH_SECONDS   (7LL * 24 * 3600)  /* -o trash-retention */
+#define LIMIT_MISSING_US      (7LL * 24 * 3600 * 1000000)
+#define LIMIT_LOG_BYTES       (1024 * 1024) /* a log file; one old one is kept beside it */
+
+/* Starting and stopping. */
+#define LIMIT_LOCK_WAIT_MS    2000          /* for the workers of a daemon that is gone */
+#define LIMIT_START_WAIT_MS   30000         /* a client's wait for the daemon it started */
+#define LIMIT_STOP_MS         1500          /* from SIGTERM until children are killed */
+#define LIMIT_PROMPT_MS       5             /* 'venvctl prompt', all in all */
+#define LIMIT_CALL_MS         30000         /* a client's default wait for a quick answer */
+
+#endif

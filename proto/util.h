@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cellar: what every room of all three programs uses. Out of memory ends the program (every input
+ * is bounded and the catalog survives it), so nobody checks an x-function's result.
+ */
+#ifndef VENVD_UTIL_H
+#define VENVD_UTIL_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
+#define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
+
+/* Each aborts when memory is gone; all results are owned by the caller, freed with free(). */
+void *xmalloc(size_t size);
+void *xcalloc(size_t count, size_t size);
+void *xreallocarray(void *p, size_t count, size_t size);
+char *xstrdup(const char *s);              /* NULL gives NULL */
+char *xstrndup(const char *s, size_t n);
+char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+static inline void cleanup_free(void *p) { free(*(void **)p); }
+static inline void cleanup_fd(int *fd) { if (*fd >= 0) close(*fd); }
+#define _cleanup_free_ __attribute__((cleanup(cleanup_free)))
+#define _cleanup_fd_ __attribute__((cleanup(cleanup_fd)))
+
+/* A growing text, always NUL-terminated once something was added. */
+struct text {
+	char *data;
+	size_t len;
+	size_t size;
+};
+#define _cleanup_text_ __attribute__((cleanup(text_done)))
+void text_add(struct text *, const void *data, size_t len);
+void text_adds(struct text *, const char *s);
+void text_addf(struct text *, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Adds s as a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD. */
+void text_add_json(struct text *, const char *s);
+void text_clear(struct text *);            /* empties, keeps the memory */
+void text_done(struct text *);             /* frees the memory, leaves an empty text */
+
+int64_t now_us(void);                      /* wall clock, microseconds since the epoch */
+int64_t monotonic_us(void);
+
+/* Reads at most max bytes of an open file from its start; -1 with errno, EFBIG if there is more. */
+int fd_read_all(int fd, size_t max, struct text *ret);
+/* Writes everything or fails with errno. */
+int fd_write_all(int fd, const void *data, size_t len);
+
+/* A new random identifier: 16 lower-case hexadecimal digits and a NUL. */
+void id_new(char ret[17]);
+
+/* Terminal-safe copy: C0, C1, DEL, bidi controls and bad UTF-8 as \xNN; owned. (logs, tables) */
+char *text_printable(const char *s);
+#endif
