@@ -29,8 +29,8 @@ void store_request_free(struct store_request *);
 /* Opens or makes PATH_CATALOG in state_fd; NULL state (-1): in memory only (a daemon that only looks).
  * Migrates; checks. NULL with *ret_why an owned sentence (with a second line "hint: ..." where there is one)
  * if the schema is newer or the file cannot be used. A damaged file is moved aside to catalog.db.damaged
- * and a new one begun; *ret_note then says so (owned). */
-struct store *store_open(int state_fd, char **ret_why, char **ret_note);
+ * and a new one begun; *ret_note then says so (owned). root is for the hint's words alone. */
+struct store *store_open(int state_fd, const char *root, char **ret_why, char **ret_note);
 
 /* Before store_start, on the caller's thread: every row. Takes nothing; the callback owns what it gets. */
 int store_load(struct store *, void (*row)(struct environment *, void *), void (*request)(struct store_request *, void *),

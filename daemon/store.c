@@ -1,0 +1,791 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The catalog on disk. The only file that knows SQLite, and it has one connection, used by one
+ * thread at a time: by its caller until store_start(), by the store's thread until that is joined
+ * in store_close().
+ *
+ * The loop's side puts operations into `queue`; the thread takes all that wait as one group,
+ * commits it once, and puts it on `done`, from where store_deliver() calls back on the loop's
+ * thread. The mutex guards those two lists, `running` and `stopping`, and nothing else.
+ *
+ * A group that fails for want of space fails as a whole: SQLite may have rolled back all of it.
+ * Those who wait are told; what nobody waits for is `kept` and goes in front of the next group, so
+ * that the order of the rows of one environment stays. What a broken disk did is not retried: after
+ * a failed fsync the kernel may call pages clean that never reached it. abort(), restart,
+ * reconcile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include "limits.h"
+#include "log.h"
+#include "paths.h"
+#include "store_file.h"
+#include "store_queue.h"
+
+#define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
+#define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
+#define KEPT_MAX 65536                  /* operations kept while the disk is full */
+#define TRIM_EVERY 1024                 /* request ids put between two looks at their number */
+
+static const char schema_001[] =
+#include "001-init.sql.inc"
+;
+
+/* Each in a transaction of its own; its text ends with PRAGMA user_version = its number. */
+static const struct {
+	int version;
+	const char *sql;
+} migrations[] = {
+	{ 1, schema_001 },
+};
+#define SCHEMA_VERSION (migrations[ARRAY_LENGTH(migrations) - 1].version)
+
+static const char *const intents[] = { "none", "create", "delete", "purge" };
+
+enum statement {
+	PUT = STORE_OP_PUT, DROP = STORE_OP_DROP, PUT_REQUEST = STORE_OP_PUT_REQUEST,
+	DROP_REQUESTS = STORE_OP_DROP_REQUESTS,
+	BEGIN, COMMIT, ROLLBACK, TRIM_REQUESTS, LOAD, LOAD_REQUESTS, STATEMENT_COUNT
+};
+
+#define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, implementation, " \
+	"version, prompt, project, system_site_packages, pip, origin, creator, created_at, " \
+	"deleted_at, expires_at, missing_since, problem, entry"
+#define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
+
+static const char *const statements[STATEMENT_COUNT] = {
+	[BEGIN] = "BEGIN IMMEDIATE",
+	[COMMIT] = "COMMIT",
+	[ROLLBACK] = "ROLLBACK",
+	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
+	    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+	[DROP] = "DELETE FROM environment WHERE id = ?1",
+	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" REQUEST_COLUMNS ")"
+	    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+	[DROP_REQUESTS] = "DELETE FROM request WHERE at_us < ?1",
+	[TRIM_REQUESTS] = "DELETE FROM request WHERE at_us <="
+	    " (SELECT at_us FROM request ORDER BY at_us DESC LIMIT 1 OFFSET ?1)",
+	[LOAD] = "SELECT " COLUMNS " FROM environment ORDER BY name, id",
+	[LOAD_REQUESTS] = "SELECT " REQUEST_COLUMNS " FROM request ORDER BY at_us",
+};
+
+struct store {
+	int dir_fd;                     /* of our own; -1: in memory */
+	sqlite3 *db;
+	sqlite3_stmt *prepared[STATEMENT_COUNT];
+	int log_pages;                  /* in the write-ahead log, as the last commit said */
+	unsigned requests_put;          /* since they were last trimmed */
+	struct store_queue kept;              /* the thread's own */
+
+	int event_fd;
+	bool started;
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t cond;
+	struct store_queue queue, done;
+	bool running, stopping;
+};
+
+/* --- opening ------------------------------------------------------------------------------- */
+
+static int full_pathname(sqlite3_vfs *vfs, const char *name, int size, char *ret)
+{
+	(void)vfs;
+	if ((int)strlen(name) >= size)
+		return SQLITE_CANTOPEN;
+	strcpy(ret, name);
+	return SQLITE_OK;
+}
+
+/* SQLite makes a full path of the name it is given, following links, and refuses one of more than
+ * 512 bytes; a root may lie deeper. So we name the catalog through our descriptor of its directory,
+ * /proc/self/fd/N/catalog.db, which is short, and this copy of the default VFS leaves the name as
+ * it is. The log and the directory's sync go the same way. */
+static const char *vfs_name(void)
+{
+	static sqlite3_vfs vfs;
+
+	if (!vfs.zName) {
+		const sqlite3_vfs *model = sqlite3_vfs_find(NULL);
+		if (!model)
+			return NULL;
+		vfs = *model;
+		vfs.pNext = NULL;
+		vfs.zName = "venvd";
+		vfs.xFullPathname = full_pathname;
+		if (vfs.mxPathname < 512)
+			vfs.mxPathname = 512;
+		if (sqlite3_vfs_register(&vfs, 0) != SQLITE_OK)
+			vfs.zName = NULL;
+	}
+	return vfs.zName;
+}
+
+static int pragma_number(sqlite3 *db, const char *sql, int *ret)
+{
+	sqlite3_stmt *stmt = NULL;
+	int rc = sqlite3_prepare_v2(db, sql, -1, &stmt, NULL);
+
+	if (rc == SQLITE_OK && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		*ret = sqlite3_column_int(stmt, 0);
+		rc = SQLITE_OK;
+	}
+	sqlite3_finalize(stmt);
+	return rc == SQLITE_DONE ? SQLITE_ERROR : rc;
+}
+
+/* The first complaint of the check, owned; NULL if there is none. */
+static char *quick_check(sqlite3 *db, int *rc)
+{
+	sqlite3_stmt *stmt = NULL;
+	char *complaint = NULL;
+
+	*rc = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &stmt, NULL);
+	if (*rc == SQLITE_OK && (*rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		const char *said = (const char *)sqlite3_column_text(stmt, 0);
+		if (!said || strcmp(said, "ok") != 0)
+			complaint = xstrdup(said ? said : "quick_check says nothing");
+		*rc = SQLITE_OK;
+	}
+	sqlite3_finalize(stmt);
+	return complaint;
+}
+
+/* What came of an attempt to open the file. */
+struct attempt {
+	bool damaged;           /* moving it aside may help */
+	char *why;              /* owned; NULL: it is open */
+};
+
+static bool rc_means_damage(int rc)
+{
+	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
+}
+
+static void failed(struct store *store, struct attempt *attempt, int rc)
+{
+	attempt->damaged = rc_means_damage(rc);
+	if ((rc & 0xff) == SQLITE_BUSY)
+		attempt->why = xstrdup("'" PATH_CATALOG "' is held open by another program");
+	else if (attempt->damaged)
+		attempt->why = xstrdup(sqlite3_errstr(rc));
+	else
+		attempt->why = xasprintf("cannot open '" PATH_CATALOG "': %s",
+		    store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
+}
+
+static int log_grew_cb(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	struct store *store = arg;
+
+	(void)db, (void)name;
+	store->log_pages = pages;
+	return SQLITE_OK;
+}
+
+static int open_db(struct store *store)
+{
+	char name[64];
+	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+	const char *vfs = store->dir_fd >= 0 ? vfs_name() : NULL;
+
+	if (store->dir_fd >= 0 && !vfs)
+		return SQLITE_NOMEM;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d/" PATH_CATALOG, store->dir_fd);
+	int rc = sqlite3_open_v2(vfs ? name : ":memory:", &store->db, flags, vfs);
+	if (rc != SQLITE_OK)
+		return rc;
+	sqlite3_extended_result_codes(store->db, 1);
+	/* In place of the automatic checkpoint, which does not say when it fails. */
+	sqlite3_wal_hook(store->db, log_grew_cb, store);
+	sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+	sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
+	/* Exclusive before the first look: then the index of the log lies in our memory, not in a
+	 * file. */
+	return sqlite3_exec(store->db,
+	    "PRAGMA locking_mode = EXCLUSIVE;"
+	    "PRAGMA trusted_schema = OFF;"
+	    "PRAGMA cell_size_check = ON;"
+	    "PRAGMA mmap_size = 0;"
+	    "PRAGMA temp_store = MEMORY;", NULL, NULL, NULL);
+}
+
+/* The path of the catalog in root, and what follows it, as one word for a shell; owned. */
+static char *shell_quoted(const char *root, const char *after)
+{
+	struct text word = { 0 };
+
+	text_adds(&word, "'");
+	for (const char *p = root; *p; p++)
+		text_add(&word, *p == '\'' ? "'\\''" : p, *p == '\'' ? 4 : 1);
+	text_adds(&word, "/" PATH_STATE "/" PATH_CATALOG);
+	text_adds(&word, after);
+	text_adds(&word, "'");
+	return word.data;
+}
+
+/* Whose file it is and of which schema; nothing has been written to it yet. */
+static int recognise(struct store *store, const char *root, struct attempt *attempt,
+    int *ret_version)
+{
+	int application = 0, objects = 0;
+	int rc = pragma_number(store->db, "PRAGMA application_id", &application);
+
+	if (rc == SQLITE_OK)
+		rc = pragma_number(store->db, "PRAGMA user_version", ret_version);
+	if (rc == SQLITE_OK)
+		rc = pragma_number(store->db, "SELECT count(*) FROM sqlite_schema", &objects);
+	if (rc != SQLITE_OK)
+		return rc;
+	if (application == 0 && *ret_version == 0 && objects == 0)
+		return SQLITE_OK;
+	if (application != APPLICATION_ID || *ret_version < 1) {
+		attempt->damaged = true;
+		attempt->why = xstrdup("it is no catalog of venvd");
+	} else if (*ret_version > SCHEMA_VERSION) {
+		_cleanup_free_ char *from = shell_quoted(root, "");
+		_cleanup_free_ char *to = shell_quoted(root, ".newer");
+		attempt->why = xasprintf("the catalog has schema %d, and this venvd knows only up to "
+		    "%d\nhint: mv %s %s  # only history is lost, the environments are found again",
+		    *ret_version, SCHEMA_VERSION, from, to);
+	}
+	return SQLITE_OK;
+}
+
+static int migrate(struct store *store, int version)
+{
+	int rc = SQLITE_OK, now = version;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < ARRAY_LENGTH(migrations); i++) {
+		if (migrations[i].version <= version)
+			continue;
+		rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+		if (rc == SQLITE_OK)
+			rc = sqlite3_exec(store->db, migrations[i].sql, NULL, NULL, NULL);
+		if (rc == SQLITE_OK)
+			rc = pragma_number(store->db, "PRAGMA user_version", &now);
+		if (rc == SQLITE_OK && now != migrations[i].version)
+			abort();
+		if (rc == SQLITE_OK)
+			rc = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
+	}
+	return rc;
+}
+
+static int prepare(struct store *store)
+{
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < STATEMENT_COUNT; i++)
+		rc = sqlite3_prepare_v3(store->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
+		    &store->prepared[i], NULL);
+	return rc;
+}
+
+static void close_db(struct store *store)
+{
+	for (size_t i = 0; i < STATEMENT_COUNT; i++) {
+		sqlite3_finalize(store->prepared[i]);
+		store->prepared[i] = NULL;
+	}
+	sqlite3_close(store->db);
+	store->db = NULL;
+}
+
+static struct attempt attempt_open(struct store *store, const char *root)
+{
+	struct attempt attempt = { 0 };
+	int version = 0;
+	int rc = open_db(store);
+
+	if (rc == SQLITE_OK)
+		rc = recognise(store, root, &attempt, &version);
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = sqlite3_exec(store->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+		    "PRAGMA journal_size_limit = 8388608;", NULL, NULL, NULL);
+	if (rc == SQLITE_OK && !attempt.why) {
+		attempt.why = quick_check(store->db, &rc);
+		attempt.damaged = attempt.why != NULL;
+	}
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = migrate(store, version);
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = prepare(store);
+	if (rc != SQLITE_OK && !attempt.why)
+		failed(store, &attempt, rc);
+	if (attempt.why)
+		close_db(store);
+	return attempt;
+}
+
+static char *open_file(struct store *store, const char *root, char **ret_note)
+{
+	char *why = store_file_make(store->dir_fd);
+
+	if (why)
+		return why;
+	struct attempt attempt = attempt_open(store, root);
+	if (!attempt.damaged)
+		return attempt.why;
+	_cleanup_free_ char *reason = attempt.why;
+	why = store_file_move_aside(store->dir_fd);
+	if (!why)
+		why = store_file_make(store->dir_fd);
+	if (why)
+		return why;
+	attempt = attempt_open(store, root);
+	if (!attempt.why)
+		*ret_note = xasprintf("the catalog was damaged (%s): it was moved to '" PATH_CATALOG
+		    ".damaged', and a new one is made from the disk", reason);
+	return attempt.why;
+}
+
+struct store *store_open(int state_fd, const char *root, char **ret_why, char **ret_note)
+{
+	struct store *store = xcalloc(1, sizeof(*store));
+	char *note = NULL;
+
+	store_queue_init(&store->queue);
+	store_queue_init(&store->done);
+	store_queue_init(&store->kept);
+	store->requests_put = TRIM_EVERY;
+	pthread_mutex_init(&store->mutex, NULL);
+	pthread_cond_init(&store->cond, NULL);
+	store->dir_fd = state_fd < 0 ? -1 : fcntl(state_fd, F_DUPFD_CLOEXEC, 3);
+	store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	char *why = store->event_fd < 0 || (state_fd >= 0 && store->dir_fd < 0) ?
+	    xasprintf("cannot open the catalog: %s", strerror(errno)) :
+	    store->dir_fd < 0 ? attempt_open(store, root).why : open_file(store, root, &note);
+	if (why) {
+		*ret_why = why;
+		store_close(store);
+		return NULL;
+	}
+	if (note)
+		*ret_note = note;
+	return store;
+}
+
+/* --- rows ---------------------------------------------------------------------------------- */
+
+static char *column_text(sqlite3_stmt *stmt, int i)
+{
+	return xstrdup((const char *)sqlite3_column_text(stmt, i));
+}
+
+/* The columns of COLUMNS, in its order. The id is the first, apart, for it is no pointer. */
+enum column { TEXT, INTEGER, FLAG, STATE, INTENT };
+
+static const struct {
+	enum column type;
+	size_t offset;
+} columns[] = {
+#define COLUMN(type, member) { type, offsetof(struct environment, member) }
+	COLUMN(TEXT, name), COLUMN(STATE, state), COLUMN(INTENT, intent), COLUMN(INTEGER, ino),
+	COLUMN(INTEGER, btime_ns), COLUMN(TEXT, executable), COLUMN(TEXT, interpreter),
+	COLUMN(TEXT, implementation), COLUMN(TEXT, version), COLUMN(TEXT, prompt),
+	COLUMN(TEXT, project), COLUMN(FLAG, system_site_packages), COLUMN(FLAG, pip),
+	COLUMN(TEXT, origin), COLUMN(TEXT, creator), COLUMN(INTEGER, created_at),
+	COLUMN(INTEGER, deleted_at), COLUMN(INTEGER, expires_at), COLUMN(INTEGER, missing_since),
+	COLUMN(TEXT, problem), COLUMN(TEXT, entry),
+};
+
+/* The schema's checks have seen to it that the word is one of ours. */
+static enum environment_intent intent_from_name(const char *name)
+{
+	size_t i = ARRAY_LENGTH(intents) - 1;
+
+	while (i && strcmp(intents[i], name) != 0)
+		i--;
+	return (enum environment_intent)i;
+}
+
+static void load_column(sqlite3_stmt *stmt, int i, enum column type, void *member)
+{
+	const char *text = type == INTEGER || type == FLAG ? NULL :
+	    (const char *)sqlite3_column_text(stmt, i);
+
+	switch (type) {
+	case TEXT: *(char **)member = xstrdup(text); break;
+	case INTEGER: *(int64_t *)member = sqlite3_column_int64(stmt, i); break;
+	case FLAG:
+		if (sqlite3_column_type(stmt, i) != SQLITE_NULL)
+			*(int *)member = sqlite3_column_int(stmt, i);
+		break;
+	case STATE: *(enum environment_state *)member =
+		(enum environment_state)environment_state_from_name(text); break;
+	case INTENT: *(enum environment_intent *)member = intent_from_name(text); break;
+	}
+}
+
+static struct environment *row_environment(sqlite3_stmt *stmt)
+{
+	struct environment *env = environment_new(NULL);
+
+	snprintf(env->id, sizeof(env->id), "%s", (const char *)sqlite3_column_text(stmt, 0));
+	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
+		load_column(stmt, (int)i + 1, columns[i].type, (char *)env + columns[i].offset);
+	return env;
+}
+
+static struct store_request *row_request(sqlite3_stmt *stmt)
+{
+	struct store_request *request = xcalloc(1, sizeof(*request));
+
+	request->id = column_text(stmt, 0);
+	request->method = column_text(stmt, 1);
+	snprintf(request->fingerprint, sizeof(request->fingerprint), "%s",
+	    (const char *)sqlite3_column_text(stmt, 2));
+	snprintf(request->environment_id, sizeof(request->environment_id), "%s",
+	    (const char *)sqlite3_column_text(stmt, 3));
+	request->error = column_text(stmt, 4);
+	request->parameters = column_text(stmt, 5);
+	request->at_us = sqlite3_column_int64(stmt, 6);
+	return request;
+}
+
+int store_load(struct store *store, void (*row)(struct environment *, void *),
+    void (*request)(struct store_request *, void *), void *arg)
+{
+	sqlite3_stmt *stmt = store->prepared[LOAD];
+	int rc;
+
+	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
+		row(row_environment(stmt), arg);
+	sqlite3_reset(stmt);
+	if (rc != SQLITE_DONE)
+		return -1;
+	stmt = store->prepared[LOAD_REQUESTS];
+	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
+		request(row_request(stmt), arg);
+	sqlite3_reset(stmt);
+	return rc == SQLITE_DONE ? 0 : -1;
+}
+
+static void bind_text(sqlite3_stmt *stmt, int i, const char *value)
+{
+	/* Static: the operation outlives the step. */
+	sqlite3_bind_text(stmt, i, value, -1, SQLITE_STATIC);
+}
+
+static void bind_column(sqlite3_stmt *stmt, int i, enum column type, const void *member)
+{
+	switch (type) {
+	case TEXT: bind_text(stmt, i, *(char *const *)member); break;
+	case INTEGER: sqlite3_bind_int64(stmt, i, *(const int64_t *)member); break;
+	case FLAG:
+		/* An unknown one stays unbound, which is NULL. */
+		if (*(const int *)member >= 0)
+			sqlite3_bind_int(stmt, i, *(const int *)member);
+		break;
+	case STATE:
+		bind_text(stmt, i, environment_state_name(*(const enum environment_state *)member));
+		break;
+	case INTENT: bind_text(stmt, i, intents[*(const enum environment_intent *)member]); break;
+	}
+}
+
+static void bind_environment(sqlite3_stmt *stmt, const struct environment *env)
+{
+	bind_text(stmt, 1, env->id);
+	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
+		bind_column(stmt, (int)i + 2, columns[i].type,
+		    (const char *)env + columns[i].offset);
+}
+
+static void bind_request(sqlite3_stmt *stmt, const struct store_request *request)
+{
+	bind_text(stmt, 1, request->id);
+	bind_text(stmt, 2, request->method);
+	bind_text(stmt, 3, request->fingerprint);
+	bind_text(stmt, 4, request->environment_id);
+	bind_text(stmt, 5, request->error);
+	bind_text(stmt, 6, request->parameters);
+	sqlite3_bind_int64(stmt, 7, request->at_us);
+}
+
+/* --- groups -------------------------------------------------------------------------------- */
+
+/* Runs a statement whose values are bound; SQLITE_DONE becomes SQLITE_OK. */
+static int run(struct store *store, enum statement what)
+{
+	sqlite3_stmt *stmt = store->prepared[what];
+	int rc = sqlite3_step(stmt);
+
+	sqlite3_reset(stmt);
+	sqlite3_clear_bindings(stmt);
+	return rc == SQLITE_DONE ? SQLITE_OK : rc;
+}
+
+static int run_op(struct store *store, const struct store_op *op)
+{
+	enum statement what = (enum statement)op->kind;
+	sqlite3_stmt *stmt = store->prepared[what];
+
+	if (what == PUT) {
+		bind_environment(stmt, op->env);
+	} else if (what == DROP) {
+		bind_text(stmt, 1, op->id);
+	} else if (what == PUT_REQUEST) {
+		bind_request(stmt, op->request);
+		store->requests_put++;
+	} else {
+		sqlite3_bind_int64(stmt, 1, op->older_than_us);
+	}
+	return run(store, what);
+}
+
+static int trim_requests(struct store *store)
+{
+	if (store->requests_put < TRIM_EVERY)
+		return SQLITE_OK;
+	store->requests_put = 0;
+	sqlite3_bind_int64(store->prepared[TRIM_REQUESTS], 1, LIMIT_REQUESTS_KEPT);
+	return run(store, TRIM_REQUESTS);
+}
+
+/* A quota is a full disk too; SQLite calls it an I/O error. */
+static bool is_full(sqlite3 *db, int rc)
+{
+	return (rc & 0xff) == SQLITE_FULL ||
+	    (rc == SQLITE_IOERR_WRITE && sqlite3_system_errno(db) == EDQUOT);
+}
+
+/* What is neither success nor a full disk cannot be lived with: the disk or the file is broken,
+ * memory is gone, or we have a bug. */
+static void die_unless_full(struct store *store, int rc, const char *doing)
+{
+	if (rc == SQLITE_OK || is_full(store->db, rc))
+		return;
+	log_error("the catalog failed in %s: %s (%d, errno %d)", doing,
+	    sqlite3_errmsg(store->db), rc, sqlite3_system_errno(store->db));
+	abort();
+}
+
+static bool commit_group(struct store *store, const struct store_queue *group)
+{
+	int rc = run(store, BEGIN);
+
+	for (const struct store_op *op = group->first; rc == SQLITE_OK && op; op = op->next)
+		rc = run_op(store, op);
+	if (rc == SQLITE_OK)
+		rc = trim_requests(store);
+	if (rc == SQLITE_OK)
+		rc = run(store, COMMIT);
+	die_unless_full(store, rc, "a commit");
+	if (rc == SQLITE_OK)
+		return true;
+	log_error("the catalog cannot be written: the disk is full");
+	if (!sqlite3_get_autocommit(store->db))
+		die_unless_full(store, run(store, ROLLBACK), "a rollback");
+	return false;
+}
+
+/* After a group: those who wait go to `done`, the rest is finished with, or kept. */
+static void settle(struct store *store, struct store_queue *group, bool ok,
+    struct store_queue *done)
+{
+	struct store_op *op;
+
+	while ((op = store_queue_take(group))) {
+		op->ok = ok;
+		if (op->done)
+			store_queue_add(done, op);
+		else if (!ok && store->kept.count < KEPT_MAX)
+			store_queue_add(&store->kept, op);
+		else
+			store_op_free(op);
+	}
+}
+
+/* The log into the file. A full disk only means that the log stays longer. */
+static void checkpoint(struct store *store, int mode)
+{
+	store->log_pages = 0;
+	int rc = sqlite3_wal_checkpoint_v2(store->db, NULL, mode, NULL, NULL);
+	die_unless_full(store, rc, "a checkpoint");
+}
+
+static void wake_loop(struct store *store)
+{
+	uint64_t one = 1;
+
+	/* It fails only when the counter is full, and then the loop is being woken anyway. */
+	if (write(store->event_fd, &one, sizeof(one)) < 0)
+		return;
+}
+
+static void *store_thread(void *arg)
+{
+	struct store *store = arg;
+	struct store_queue group, done;
+
+	store_queue_init(&group);
+	store_queue_init(&done);
+	pthread_mutex_lock(&store->mutex);
+	for (;;) {
+		while (!store->queue.first && !store->stopping)
+			pthread_cond_wait(&store->cond, &store->mutex);
+		if (!store->queue.first)
+			break;
+		store_queue_move(&group, &store->kept);
+		store_queue_move(&group, &store->queue);
+		store->running = true;
+		pthread_mutex_unlock(&store->mutex);
+		bool ok = commit_group(store, &group);
+		settle(store, &group, ok, &done);
+		pthread_mutex_lock(&store->mutex);
+		store_queue_move(&store->done, &done);
+		store->running = false;
+		wake_loop(store);
+		if (store->log_pages < CHECKPOINT_PAGES)
+			continue;
+		/* Nobody waits for this: what it moves is safe already. */
+		pthread_mutex_unlock(&store->mutex);
+		checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
+		pthread_mutex_lock(&store->mutex);
+	}
+	pthread_mutex_unlock(&store->mutex);
+	return NULL;
+}
+
+/* --- the loop's side ----------------------------------------------------------------------- */
+
+void store_start(struct store *store)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&store->thread, NULL, store_thread, store);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error) {
+		log_error("cannot start the catalog's thread: %s", strerror(error));
+		abort();
+	}
+	store->started = true;
+}
+
+int store_fd(const struct store *store)
+{
+	return store->event_fd;
+}
+
+static void enqueue(struct store *store, struct store_op *op)
+{
+	pthread_mutex_lock(&store->mutex);
+	store_queue_add(&store->queue, op);
+	pthread_cond_signal(&store->cond);
+	pthread_mutex_unlock(&store->mutex);
+}
+
+void store_put(struct store *store, const struct environment *env, store_done_fn *done, void *arg)
+{
+	struct store_op *op = store_op_new(STORE_OP_PUT, done, arg);
+
+	op->env = environment_copy(env);
+	enqueue(store, op);
+}
+
+void store_drop(struct store *store, const char *id, store_done_fn *done, void *arg)
+{
+	struct store_op *op = store_op_new(STORE_OP_DROP, done, arg);
+
+	op->id = xstrdup(id);
+	enqueue(store, op);
+}
+
+void store_put_request(struct store *store, const struct store_request *request)
+{
+	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, NULL, NULL);
+
+	op->request = store_request_copy(request);
+	enqueue(store, op);
+}
+
+void store_drop_requests(struct store *store, int64_t older_than_us)
+{
+	struct store_op *op = store_op_new(STORE_OP_DROP_REQUESTS, NULL, NULL);
+
+	op->older_than_us = older_than_us;
+	enqueue(store, op);
+}
+
+void store_deliver(struct store *store)
+{
+	uint64_t count;
+
+	if (read(store->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return;
+	for (;;) {
+		pthread_mutex_lock(&store->mutex);
+		struct store_op *op = store_queue_take(&store->done);
+		pthread_mutex_unlock(&store->mutex);
+		if (!op)
+			break;
+		op->done(op->ok, op->arg);
+		store_op_free(op);
+	}
+}
+
+bool store_idle(const struct store *store)
+{
+	struct store *s = (struct store *)store;
+
+	pthread_mutex_lock(&s->mutex);
+	bool idle = !s->queue.first && !s->running && !s->done.first;
+	pthread_mutex_unlock(&s->mutex);
+	return idle;
+}
+
+/* On the caller's thread, when there is no other (any more). */
+static void write_rest(struct store *store)
+{
+	struct store_queue group;
+
+	store_queue_init(&group);
+	store_queue_move(&group, &store->kept);
+	store_queue_move(&group, &store->queue);
+	if (group.first)
+		settle(store, &group, commit_group(store, &group), &store->done);
+}
+
+void store_close(struct store *store)
+{
+	struct store_op *op;
+
+	if (!store)
+		return;
+	if (store->started) {
+		pthread_mutex_lock(&store->mutex);
+		store->stopping = true;
+		pthread_cond_signal(&store->cond);
+		pthread_mutex_unlock(&store->mutex);
+		pthread_join(store->thread, NULL);
+		store_deliver(store);
+	}
+	if (store->db) {
+		/* The callbacks may have put more. */
+		write_rest(store);
+		store_deliver(store);
+		if (store->dir_fd >= 0)
+			checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE);
+	}
+	while ((op = store_queue_take(&store->kept)) || (op = store_queue_take(&store->queue)))
+		store_op_free(op);
+	close_db(store);
+	if (store->dir_fd >= 0)
+		close(store->dir_fd);
+	if (store->event_fd >= 0)
+		close(store->event_fd);
+	pthread_mutex_destroy(&store->mutex);
+	pthread_cond_destroy(&store->cond);
+	free(store);
+}

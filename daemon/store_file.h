@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* The catalog's file before SQLite has it open: made, looked at, moved aside. */
+#ifndef VENVD_STORE_FILE_H
+#define VENVD_STORE_FILE_H
+
+/* Each gives NULL, or an owned sentence. Never while SQLite has the file open: closing a descriptor
+ * of it drops the locks of the whole process. */
+char *store_file_make(int dir_fd);
+/* To catalog.db.damaged, with what belongs to it. */
+char *store_file_move_aside(int dir_fd);
+#endif
