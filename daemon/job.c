@@ -1,0 +1,700 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The workers. Owns the worker processes, their sockets and the orders that wait for one.
+ *
+ * A worker is over when both have come, in either order: EOF on its socket and its exit status.
+ * One that is told to end gets EOF (it then kills and reaps its own child); one that does not end
+ * within JOB_GRACE_US is killed with its process group. We are a subreaper: what a worker that died
+ * leaves behind comes to us and is killed, so nobody is left writing under the root.
+ *
+ * Short orders can be repeated. When the resident worker dies they go to the next one, at most
+ * LIMIT_WORKER_RESTARTS times.
+ */
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "frame.h"
+#include "job.h"
+#include "limits.h"
+#include "log.h"
+#include "orders.h"
+
+#define JOB_GRACE_US 1000000
+#define JOB_SOURCE_FD 16        /* descriptors for a worker are kept above those it will have */
+
+/* One order, long or short. */
+struct job {
+	struct jobs *jobs;
+	int64_t id;
+	json_t *order;
+	int64_t deadline_ms;
+	job_frame_fn *frame;
+	job_done_fn *done;
+	void *arg;
+	int attempts;
+	struct worker *worker;          /* NULL while it waits */
+	enum error_code end;            /* why we ended it, ERROR_NONE if we did not */
+	json_t *end_parameters;
+	struct event *timer;
+	TAILQ_ENTRY(job) entry;
+};
+TAILQ_HEAD(job_list, job);
+
+struct worker {
+	struct jobs *jobs;
+	pid_t pid;
+	bool resident;
+	struct bufferevent *socket;     /* NULL after EOF */
+	bool exited;
+	struct event *grace;
+	struct job_list orders;         /* under way; a long worker has one */
+	TAILQ_ENTRY(worker) entry;
+};
+
+struct jobs {
+	struct venvd *venvd;
+	int binary, root_fd, state_fd, lock_fd;
+	int64_t last_id;
+	struct job_list waiting;        /* long orders */
+	size_t waiting_count, running_count, short_count;
+	struct worker *resident;
+	bool closing;
+	struct event *sigchld;
+	TAILQ_HEAD(, worker) workers;
+};
+
+static void job_run_next(struct jobs *);
+static void worker_unref(struct worker *);
+static void worker_end(struct worker *);
+
+/* --- one order --- */
+
+static void
+job_free(struct job *j)
+{
+	if (j->timer != NULL)
+		event_free(j->timer);
+	json_decref(j->order);
+	json_decref(j->end_parameters);
+	free(j);
+}
+
+/* The job leaves its worker and its caller hears the outcome. */
+static void
+job_finish(struct job *j, enum error_code code, const json_t *result)
+{
+	struct jobs *jobs = j->jobs;
+	if (j->worker != NULL)
+		TAILQ_REMOVE(&j->worker->orders, j, entry);
+	if (j->end != ERROR_NONE) {
+		code = j->end;
+		result = j->end_parameters;
+	}
+	j->done(code, result, j->arg);
+	job_free(j);
+	venvd_stop_if_idle(jobs->venvd);
+}
+
+static void
+job_fail(struct job *j, const char *reason)
+{
+	json_t *parameters = json_pack("{s:s}", "reason", reason);
+	job_finish(j, ERROR_FAILED, parameters);
+	json_decref(parameters);
+}
+
+static void
+worker_write(struct worker *w, const json_t *frame)
+{
+	_cleanup_text_ struct text text = { 0 };
+	frame_add(&text, frame);
+	if (w->socket != NULL)
+		bufferevent_write(w->socket, text.data, text.len);
+}
+
+static void
+job_take_frame(struct worker *w, const json_t *frame)
+{
+	json_int_t id = json_integer_value(json_object_get(frame, "id"));
+	struct job *j;
+	TAILQ_FOREACH(j, &w->orders, entry)
+		if (j->id == id)
+			break;
+	if (j == NULL || j->end != ERROR_NONE)
+		return;
+	if (!json_is_true(json_object_get(frame, "done"))) {
+		const char *kind = json_string_value(json_object_get(frame, "frame"));
+		if (j->frame != NULL && kind != NULL)
+			j->frame(kind, frame, j->arg);
+		return;
+	}
+	bool is_short = w->resident;
+	struct jobs *jobs = w->jobs;
+	const char *error = json_string_value(json_object_get(frame, "error"));
+	if (is_short)
+		jobs->short_count--;
+	if (error != NULL)
+		job_finish(j, error_from_name(error), json_object_get(frame, "parameters"));
+	else
+		job_finish(j, ERROR_NONE, frame);
+	if (!is_short)
+		worker_end(w);          /* its one order is done */
+}
+
+/* --- one worker process --- */
+
+static void
+worker_grace_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	struct worker *w = arg;
+	log_warning("worker %d does not end and is killed", (int)w->pid);
+	kill(-w->pid, SIGKILL);
+}
+
+static void
+worker_end(struct worker *w)
+{
+	struct timeval tv = { .tv_sec = JOB_GRACE_US / 1000000, .tv_usec = JOB_GRACE_US % 1000000 };
+	if (w->socket != NULL)
+		shutdown(bufferevent_getfd(w->socket), SHUT_WR);
+	if (!event_pending(w->grace, EV_TIMEOUT, NULL))
+		event_add(w->grace, &tv);
+}
+
+static void
+worker_read_cb(struct bufferevent *socket, void *arg)
+{
+	struct worker *w = arg;
+	struct evbuffer *in = bufferevent_get_input(socket);
+	size_t len;
+	char *line;
+	while ((line = evbuffer_readln(in, &len, EVBUFFER_EOL_NUL)) != NULL) {
+		json_t *frame = json_loadb(line, len, 0, NULL);
+		if (frame != NULL)
+			job_take_frame(w, frame);
+		else
+			log_error("worker %d sent what is no frame", (int)w->pid);
+		json_decref(frame);
+		free(line);
+	}
+	if (evbuffer_get_length(in) > LIMIT_WORKER_FRAME) {
+		log_error("worker %d sent too long a frame", (int)w->pid);
+		kill(-w->pid, SIGKILL);
+	}
+}
+
+static void
+worker_event_cb(struct bufferevent *socket, short what, void *arg)
+{
+	struct worker *w = arg;
+	if ((what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) == 0)
+		return;
+	worker_read_cb(socket, w);
+	bufferevent_free(socket);
+	w->socket = NULL;
+	if (!w->exited)
+		worker_end(w);
+	worker_unref(w);
+}
+
+/* A copy far above the numbers that the worker gets, or -1 for -1. */
+static int
+job_high_fd(int fd)
+{
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, JOB_SOURCE_FD);
+}
+
+static char **
+worker_environment(void)
+{
+	static const char *const kept[] = { "HOME", "USER", "LOGNAME", "PYENV_ROOT", "TMPDIR",
+		"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS" };
+	char **env = xcalloc(ARRAY_LENGTH(kept) + 3, sizeof(*env));
+	size_t n = 0;
+	for (size_t i = 0; i < ARRAY_LENGTH(kept); i++) {
+		const char *value = getenv(kept[i]);
+		if (value != NULL)
+			env[n++] = xasprintf("%s=%s", kept[i], value);
+	}
+	env[n++] = xstrdup("PATH=/usr/local/bin:/usr/bin:/bin");
+	env[n++] = xstrdup("LANG=C.UTF-8");
+	return env;
+}
+
+/* The worker's side of the pair is `theirs`. Returns 0 or an errno. */
+static int
+worker_spawn(struct worker *w, int theirs)
+{
+	struct jobs *jobs = w->jobs;
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attributes;
+	sigset_t all, none;
+	sigfillset(&all);
+	sigemptyset(&none);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes,
+	    POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigdefault(&attributes, &all);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	const int sources[] = { theirs, jobs->root_fd, jobs->state_fd, jobs->lock_fd };
+	for (int i = 0; i < (int)ARRAY_LENGTH(sources); i++) {
+		if (sources[i] >= 0)
+			posix_spawn_file_actions_adddup2(&files, sources[i], WORKER_FD_ORDERS + i);
+		else
+			posix_spawn_file_actions_addclose(&files, WORKER_FD_ORDERS + i);
+	}
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", jobs->binary);
+	char name[] = "venvd-worker", resident[] = "resident", order[] = "order";
+	char *argv[] = { name, w->resident ? resident : order, NULL };
+	char **env = worker_environment();
+	int error = posix_spawn(&w->pid, path, &files, &attributes, argv, env);
+	for (char **e = env; *e != NULL; e++)
+		free(*e);
+	free(env);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attributes);
+	return error;
+}
+
+/* NULL, with the reason in the log, if no process could be had. */
+static struct worker *
+worker_new(struct jobs *jobs, bool resident)
+{
+	int pair[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+		log_error("no socket for a worker: %s", strerror(errno));
+		return NULL;
+	}
+	int theirs = job_high_fd(pair[1]);
+	close(pair[1]);
+	if (theirs >= 0)
+		fcntl(theirs, F_SETFL, fcntl(theirs, F_GETFL) & ~O_NONBLOCK);
+	struct worker *w = xcalloc(1, sizeof(*w));
+	w->jobs = jobs;
+	w->resident = resident;
+	int error = theirs < 0 ? errno : worker_spawn(w, theirs);
+	if (theirs >= 0)
+		close(theirs);
+	if (error != 0) {
+		log_error("no worker could be started: %s", strerror(error));
+		close(pair[0]);
+		free(w);
+		return NULL;
+	}
+	TAILQ_INIT(&w->orders);
+	w->socket = bufferevent_socket_new(jobs->venvd->base, pair[0], BEV_OPT_CLOSE_ON_FREE);
+	w->grace = evtimer_new(jobs->venvd->base, worker_grace_cb, w);
+	if (w->socket == NULL || w->grace == NULL)
+		abort();
+	bufferevent_setcb(w->socket, worker_read_cb, NULL, worker_event_cb, w);
+	bufferevent_enable(w->socket, EV_READ | EV_WRITE);
+	TAILQ_INSERT_TAIL(&jobs->workers, w, entry);
+	return w;
+}
+
+/* The orders of a resident worker that died go to the next one, in their order. */
+static void
+worker_give_up_short(struct worker *w)
+{
+	struct jobs *jobs = w->jobs;
+	struct job *j, *next;
+	for (j = TAILQ_FIRST(&w->orders); j != NULL; j = next) {
+		next = TAILQ_NEXT(j, entry);
+		if (j->attempts >= LIMIT_WORKER_RESTARTS) {
+			jobs->short_count--;
+			job_fail(j, "workers died over this order");
+		}
+	}
+	if (TAILQ_EMPTY(&w->orders))
+		return;
+	if (jobs->resident == NULL)
+		jobs->resident = worker_new(jobs, true);
+	struct worker *other = jobs->resident;
+	while ((j = TAILQ_FIRST(&w->orders)) != NULL) {
+		if (other == NULL) {
+			jobs->short_count--;
+			job_fail(j, "no worker could be started");
+			continue;
+		}
+		TAILQ_REMOVE(&w->orders, j, entry);
+		TAILQ_INSERT_TAIL(&other->orders, j, entry);
+		j->worker = other;
+		j->attempts++;
+		worker_write(other, j->order);
+	}
+}
+
+/* Whatever a dead worker left behind is our child now, and nobody else's. */
+static void
+worker_kill_orphans(struct jobs *jobs)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_text_ struct text children = { 0 };
+	if (fd < 0 || fd_read_all(fd, 65536, &children) != 0 || children.len == 0)
+		return;
+	char *end;
+	for (char *p = children.data;; p = end) {
+		pid_t pid = (pid_t)strtol(p, &end, 10);
+		if (end == p)
+			return;
+		struct worker *w;
+		TAILQ_FOREACH(w, &jobs->workers, entry)
+			if (w->pid == pid && !w->exited)
+				break;
+		if (w == NULL)
+			kill(pid, SIGKILL);
+	}
+}
+
+/* Called for each of the two ends; the second one settles what is left and frees the worker. */
+static void
+worker_unref(struct worker *w)
+{
+	struct jobs *jobs = w->jobs;
+	if (!w->exited || w->socket != NULL)
+		return;
+	TAILQ_REMOVE(&jobs->workers, w, entry);
+	if (w->resident) {
+		if (jobs->resident == w)
+			jobs->resident = NULL;
+		worker_give_up_short(w);
+	} else {
+		jobs->running_count--;
+		struct job *j = TAILQ_FIRST(&w->orders);
+		if (j != NULL)
+			job_fail(j, "its worker ended unexpectedly");
+	}
+	event_free(w->grace);
+	free(w);
+	job_run_next(jobs);
+	venvd_stop_if_idle(jobs->venvd);
+}
+
+static void
+worker_exited(struct jobs *jobs, pid_t pid, int status)
+{
+	struct worker *w;
+	TAILQ_FOREACH(w, &jobs->workers, entry)
+		if (w->pid == pid && !w->exited)
+			break;
+	if (w == NULL) {
+		worker_kill_orphans(jobs);      /* an orphan ended; its children are ours now */
+		return;
+	}
+	w->exited = true;
+	event_del(w->grace);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+		log_warning("worker %d %s %d", (int)pid, WIFSIGNALED(status) ? "was killed by signal" :
+		    "exited with", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+		worker_kill_orphans(jobs);
+	}
+	worker_unref(w);
+}
+
+static void
+job_sigchld_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	int status;
+	pid_t pid;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		worker_exited(arg, pid, status);
+}
+
+/* --- long orders --- */
+
+static void
+job_deadline_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	struct job *j = arg;
+	_cleanup_free_ char *reason = xasprintf("it took longer than %.10g seconds",
+	    (double)j->deadline_ms / 1000);
+	j->end = ERROR_FAILED;
+	j->end_parameters = json_pack("{s:s}", "reason", reason);
+	if (j->worker != NULL)
+		worker_end(j->worker);
+}
+
+static void
+job_run(struct job *j)
+{
+	struct jobs *jobs = j->jobs;
+	struct worker *w = worker_new(jobs, false);
+	if (w == NULL) {
+		job_fail(j, "no worker could be started");
+		return;
+	}
+	jobs->running_count++;
+	j->worker = w;
+	TAILQ_INSERT_TAIL(&w->orders, j, entry);
+	worker_write(w, j->order);
+	json_decref(j->order);
+	j->order = NULL;
+	if (j->deadline_ms > 0) {
+		struct timeval tv = { .tv_sec = j->deadline_ms / 1000,
+			.tv_usec = j->deadline_ms % 1000 * 1000 };
+		j->timer = evtimer_new(jobs->venvd->base, job_deadline_cb, j);
+		event_add(j->timer, &tv);
+	}
+}
+
+static void
+job_run_next(struct jobs *jobs)
+{
+	struct job *j;
+	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL &&
+	    jobs->running_count < (size_t)jobs->venvd->config.value[CONFIG_JOBS_RUNNING]) {
+		TAILQ_REMOVE(&jobs->waiting, j, entry);
+		jobs->waiting_count--;
+		job_run(j);
+	}
+}
+
+static struct job *
+job_new(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+{
+	struct job *j = xcalloc(1, sizeof(*j));
+	j->jobs = jobs;
+	j->id = ++jobs->last_id;
+	j->order = order;
+	j->done = done;
+	j->arg = arg;
+	json_object_set_new(order, "id", json_integer(j->id));
+	return j;
+}
+
+/* A job is never run inside job_start(): its caller has not kept the pointer yet. */
+static void
+job_start_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	job_run_next(arg);
+}
+
+struct job *
+job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg)
+{
+	struct timeval now = { 0, 0 };
+	if (jobs->closing || jobs->waiting_count >=
+	    (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED]) {
+		json_decref(order);
+		return NULL;
+	}
+	struct job *j = job_new(jobs, order, done, arg);
+	j->deadline_ms = deadline_ms;
+	j->frame = frame;
+	TAILQ_INSERT_TAIL(&jobs->waiting, j, entry);
+	jobs->waiting_count++;
+	event_base_once(jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, jobs, &now);
+	return j;
+}
+
+void
+job_send(struct job *j, json_t *frame)
+{
+	json_object_set_new(frame, "id", json_integer(j->id));
+	if (j->worker != NULL)
+		worker_write(j->worker, frame);
+	json_decref(frame);
+}
+
+/* The end of a job that no worker has yet, outside of whoever cancelled it. */
+static void
+job_dropped_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	job_finish(arg, ERROR_CANCELLED, NULL);
+}
+
+void
+job_cancel(struct job *j)
+{
+	struct timeval now = { 0, 0 };
+	if (j->end != ERROR_NONE)
+		return;
+	j->end = ERROR_CANCELLED;
+	if (j->worker != NULL) {
+		worker_end(j->worker);
+		return;
+	}
+	TAILQ_REMOVE(&j->jobs->waiting, j, entry);
+	j->jobs->waiting_count--;
+	j->timer = evtimer_new(j->jobs->venvd->base, job_dropped_cb, j);
+	event_add(j->timer, &now);
+}
+
+void
+jobs_cancel_all(struct jobs *jobs)
+{
+	struct job *j;
+	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL)
+		job_cancel(j);
+	struct worker *w;
+	TAILQ_FOREACH(w, &jobs->workers, entry)
+		if (!w->resident && (j = TAILQ_FIRST(&w->orders)) != NULL)
+			job_cancel(j);
+}
+
+/* --- short orders --- */
+
+bool
+jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+{
+	if (jobs->resident == NULL || jobs->resident->socket == NULL || jobs->resident->exited)
+		jobs->resident = worker_new(jobs, true);
+	if (jobs->resident == NULL || jobs->short_count >= LIMIT_SHORT_ORDERS) {
+		json_decref(order);
+		return false;
+	}
+	struct job *j = job_new(jobs, order, done, arg);
+	j->worker = jobs->resident;
+	j->attempts = 1;
+	jobs->short_count++;
+	TAILQ_INSERT_TAIL(&jobs->resident->orders, j, entry);
+	worker_write(jobs->resident, j->order);
+	return true;
+}
+
+/* --- the room --- */
+
+/* The worker lies beside us in a build directory, or in libexec of the prefix that holds us. */
+static int
+jobs_open_worker(char **ret_why)
+{
+	static const char *const places[] = { "venvd-worker", "../libexec/venvd/venvd-worker" };
+	char exe[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	if (n < 0) {
+		*ret_why = xasprintf("/proc cannot be read: %s", strerror(errno));
+		return -1;
+	}
+	exe[n] = '\0';
+	*strrchr(exe, '/') = '\0';
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+		_cleanup_free_ char *path = xasprintf("%s/%s", exe, places[i]);
+		_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0)
+			return job_high_fd(fd);
+	}
+	*ret_why = xasprintf("venvd-worker is not beside '%s/venvd' nor in its libexec directory", exe);
+	return -1;
+}
+
+struct jobs *
+jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, char **ret_why)
+{
+	int binary = jobs_open_worker(ret_why);
+	if (binary < 0)
+		return NULL;
+	struct jobs *jobs = xcalloc(1, sizeof(*jobs));
+	jobs->venvd = v;
+	jobs->binary = binary;
+	jobs->root_fd = job_high_fd(root_fd);
+	jobs->state_fd = job_high_fd(state_fd);
+	jobs->lock_fd = job_high_fd(lock_fd);
+	TAILQ_INIT(&jobs->waiting);
+	TAILQ_INIT(&jobs->workers);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	jobs->sigchld = evsignal_new(v->base, SIGCHLD, job_sigchld_cb, jobs);
+	if (jobs->sigchld == NULL)
+		abort();
+	event_add(jobs->sigchld, NULL);
+	return jobs;
+}
+
+size_t
+jobs_running(const struct jobs *jobs)
+{
+	return jobs->running_count;
+}
+
+size_t
+jobs_queued(const struct jobs *jobs)
+{
+	return jobs->waiting_count;
+}
+
+bool
+jobs_idle(const struct jobs *jobs)
+{
+	return jobs->running_count == 0 && jobs->waiting_count == 0 && jobs->short_count == 0;
+}
+
+void
+jobs_close(struct jobs *jobs)
+{
+	if (jobs->closing)
+		return;
+	jobs->closing = true;
+	struct worker *w;
+	TAILQ_FOREACH(w, &jobs->workers, entry)
+		worker_end(w);
+}
+
+bool
+jobs_gone(const struct jobs *jobs)
+{
+	return TAILQ_EMPTY(&jobs->workers);
+}
+
+void
+jobs_kill(struct jobs *jobs)
+{
+	struct worker *w;
+	jobs->closing = true;
+	TAILQ_FOREACH(w, &jobs->workers, entry)
+		if (!w->exited)
+			kill(-w->pid, SIGKILL);
+	worker_kill_orphans(jobs);
+}
+
+void
+jobs_free(struct jobs *jobs)
+{
+	if (jobs == NULL)
+		return;
+	struct worker *w;
+	while ((w = TAILQ_FIRST(&jobs->workers)) != NULL) {
+		TAILQ_REMOVE(&jobs->workers, w, entry);
+		struct job *j;
+		while ((j = TAILQ_FIRST(&w->orders)) != NULL) {
+			TAILQ_REMOVE(&w->orders, j, entry);
+			job_free(j);
+		}
+		if (w->socket != NULL)
+			bufferevent_free(w->socket);
+		event_free(w->grace);
+		free(w);
+	}
+	struct job *j;
+	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL) {
+		TAILQ_REMOVE(&jobs->waiting, j, entry);
+		job_free(j);
+	}
+	event_free(jobs->sigchld);
+	const int fds[] = { jobs->binary, jobs->root_fd, jobs->state_fd, jobs->lock_fd };
+	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(jobs);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of methods: which function answers which call, after the call fits the interface. */
+#ifndef VENVD_METHOD_H
+#define VENVD_METHOD_H
+#include "environment.h"
+#include "request.h"
+#include "venvd.h"
+
+/* A method answers the request or parks it; the request's parameters fit the interface. */
+typedef void method_fn(struct venvd *, struct request *);
+
+/* Parses both embedded descriptions and matches them with the table; a gap on either side aborts. */
+struct interfaces *interfaces_new(void);
+void interfaces_free(struct interfaces *);
+
+void method_dispatch(struct request *);
+
+/* method_service.c: org.varlink.service, Status, Shutdown */
+method_fn method_get_info, method_get_interface_description, method_status, method_shutdown;
+/* method_read.c: what the index answers */
+method_fn method_list, method_list_trash, method_get, method_prompt;
+/* method_create.c */
+method_fn method_create;
+/* method_delete.c */
+method_fn method_delete, method_restore;
+/* method_python.c */
+method_fn method_list_interpreters;
+
+/* Shared by methods: the error for an unfit name, answered; true if it was. */
+bool method_refuse_name(struct request *, const char *name);
+/* A parameter longer than its limit, answered; true if it was. */
+bool method_refuse_length(struct request *, const char *parameter, size_t max);
+/* A caller that no process could have: unbounded texts, no real umask. Answered; true if it was. */
+bool method_refuse_caller(struct request *);
+/* What a method that changes something checks first: ending, only looking, root moved. Answered; true if so. */
+bool method_refuse_change(struct venvd *, struct request *);
+/* The caller as workers take it (orders.h): every key there, perhaps null. Owned. */
+json_t *method_caller(const struct request *);
+/* {"environment": ...}, owned. */
+json_t *method_environment(const struct venvd *, const struct environment *);
+#endif

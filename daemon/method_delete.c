@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Delete and Restore. Deleting is one rename into the trash, so it can be undone:
+ *
+ *   Delete    intent row on the disk -> the resident worker writes the entry's own record and renames
+ *             -> root synced -> answer -> row says trashed
+ *   Restore   renames it back, never over anything -> root synced -> answer -> row says ready. It needs no
+ *             intent: at the next start the inode tells where the tree is.
+ *   --now     for a live one: intent, then a worker removes it for good; for trashed ones: retention_purge()
+ *
+ * The name stays taken in the index while any of this is under way.
+ */
+#include <string.h>
+
+#include "index.h"
+#include "job.h"
+#include "limits.h"
+#include "log.h"
+#include "method.h"
+#include "operation.h"
+#include "replay.h"
+#include "retention.h"
+#include "store.h"
+
+struct removal {
+	struct operation op;
+	char *entry;
+	int64_t at_us;
+	bool now;
+};
+
+struct restoring {
+	struct operation op;
+};
+
+/* Several environments of one name in the trash, purged one after the other. */
+struct emptying {
+	struct operation op;
+	char *name;
+};
+
+static void
+removal_free(struct removal *d)
+{
+	free(d->entry);
+	free(d);
+}
+
+static json_t *
+removal_identity(const char *op, const struct environment *env, const char *entry)
+{
+	return json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", op, "name", env->name,
+	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+}
+
+/* It stays what it was: the intent is taken back. A directory that is gone is missing from now on. */
+static void
+removal_failed(struct removal *d, enum error_code code, const json_t *parameters)
+{
+	struct venvd *v = d->op.venvd;
+	struct environment *env = d->op.env;
+	env->intent = INTENT_NONE;
+	if (code == ERROR_NO_SUCH_ENVIRONMENT) {
+		index_set_state(v->index, env, STATE_MISSING);
+		env->missing_since = now_us();
+	}
+	store_put(v->store, env, NULL, NULL);
+	operation_error(&d->op, code, parameters != NULL ? json_deep_copy(parameters) : NULL);
+	removal_free(d);
+	venvd_stop_if_idle(v);
+}
+
+static void
+removal_trashed(enum error_code code, const json_t *result, void *arg)
+{
+	struct removal *d = arg;
+	struct venvd *v = d->op.venvd;
+	struct environment *env = d->op.env;
+	if (code != ERROR_NONE) {
+		removal_failed(d, code, result);
+		return;
+	}
+	env->intent = INTENT_NONE;
+	env->deleted_at = d->at_us;
+	free(env->entry);
+	env->entry = d->entry;
+	d->entry = NULL;
+	retention_stamp(v->retention, env);
+	index_to_trash(v->index, env);
+	store_put(v->store, env, NULL, NULL);
+	operation_reply(&d->op, method_environment(v, env));
+	removal_free(d);
+	retention_arm(v->retention);
+	venvd_stop_if_idle(v);
+}
+
+static void
+removal_removed(enum error_code code, const json_t *result, void *arg)
+{
+	struct removal *d = arg;
+	struct venvd *v = d->op.venvd;
+	if (code == ERROR_CANCELLED) {          /* we are ending: the row's intent says what is left to do */
+		operation_error(&d->op, ERROR_SHUTTING_DOWN, NULL);
+		removal_free(d);
+		venvd_stop_if_idle(v);
+		return;
+	}
+	if (code != ERROR_NONE) {
+		removal_failed(d, code, result);
+		return;
+	}
+	struct environment *env = d->op.env;
+	log_info("removed '%s' for good", env->name);
+	d->op.env = NULL;
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	operation_reply(&d->op, NULL);
+	removal_free(d);
+	venvd_stop_if_idle(v);
+}
+
+static void
+removal_intent_on_disk(bool ok, void *arg)
+{
+	struct removal *d = arg;
+	struct venvd *v = d->op.venvd;
+	const struct environment *env = d->op.env;
+	bool begun;
+	if (!ok)
+		log_warning("the catalog's file system is full; the trash entry's own record has to do");
+	if (d->now) {
+		begun = job_start(v->jobs, removal_identity("purge-name", env, d->entry), 0, NULL,
+		    removal_removed, d) != NULL;
+	} else {
+		json_t *order = removal_identity("trash", env, d->entry);
+		struct environment *copy = environment_copy(env);
+		copy->deleted_at = d->at_us;
+		json_object_set_new(order, "record", environment_to_record(copy));
+		environment_free(copy);
+		begun = jobs_short(v->jobs, order, removal_trashed, d);
+	}
+	if (begun)
+		return;
+	json_t *parameters = json_pack("{s:s,s:s}", "name", env->name,
+	    "reason", "as much work is waiting as this daemon takes");
+	removal_failed(d, ERROR_BUSY, parameters);
+	json_decref(parameters);
+}
+
+static void
+removal_begin(struct venvd *v, struct request *r, struct environment *env, bool now)
+{
+	struct removal *d = xcalloc(1, sizeof(*d));
+	d->now = now;
+	d->at_us = now_us();
+	d->entry = xasprintf("%s~%lld~%s", env->name, (long long)d->at_us, env->id);
+	operation_begin(&d->op, v, r, env);
+	struct environment *row = environment_copy(env);
+	row->intent = now ? INTENT_PURGE : INTENT_DELETE;
+	row->deleted_at = d->at_us;
+	free(row->entry);
+	row->entry = xstrdup(d->entry);
+	store_put(v->store, row, removal_intent_on_disk, d);
+	environment_free(row);
+}
+
+/* --- delete --now of what is in the trash --- */
+
+static void emptying_next(struct emptying *);
+
+static void
+emptying_purged(const char *why, void *arg)
+{
+	struct emptying *e = arg;
+	struct venvd *v = e->op.venvd;
+	e->op.env = NULL;
+	if (why == NULL) {
+		emptying_next(e);
+		return;
+	}
+	operation_error(&e->op, ERROR_FAILED, json_pack("{s:s}", "reason", why));
+	free(e->name);
+	free(e);
+	retention_arm(v->retention);
+}
+
+static void
+emptying_next(struct emptying *e)
+{
+	struct venvd *v = e->op.venvd;
+	struct environment *env = index_trash_get(v->index, e->name, NULL);
+	if (env != NULL && env->busy == NULL) {
+		retention_purge(v->retention, env, emptying_purged, e);
+		return;
+	}
+	operation_reply(&e->op, NULL);
+	free(e->name);
+	free(e);
+	retention_arm(v->retention);
+	venvd_stop_if_idle(v);
+}
+
+static void
+emptying_begin(struct venvd *v, struct request *r, struct environment *env)
+{
+	struct emptying *e = xcalloc(1, sizeof(*e));
+	e->name = xstrdup(env->name);
+	operation_begin(&e->op, v, r, env);
+	env->busy = NULL;               /* retention_purge() marks each in turn */
+	e->op.env = NULL;
+	emptying_next(e);
+}
+
+/* --- the methods --- */
+
+static bool
+delete_refuse_state(struct request *r, const struct environment *env)
+{
+	_cleanup_free_ char *reason = NULL;
+	if (env->busy != NULL || env->state == STATE_CREATING) {
+		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", env->name, "reason",
+		    env->state == STATE_CREATING ? "it is being created" : "another operation is under way"));
+		return true;
+	}
+	if (env->state != STATE_FOREIGN)
+		return false;
+	reason = xasprintf("it is not venvd's to delete: %s",
+	    env->problem != NULL ? env->problem : "foreign");
+	request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
+	return true;
+}
+
+void
+method_delete(struct venvd *v, struct request *r)
+{
+	const char *name = request_string(r, "name");
+	bool now = request_bool(r, "now");
+	if (replay_answer(v->replay, r))
+		return;
+	struct environment *env = index_get(v->index, name);
+	bool trashed = env == NULL && now;
+	if (trashed)
+		env = index_trash_get(v->index, name, NULL);
+	if (env == NULL) {
+		request_error(r, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{s:s}", "name", name));
+	} else if (delete_refuse_state(r, env)) {
+		return;
+	} else if (trashed) {
+		emptying_begin(v, r, env);
+	} else if (env->state == STATE_MISSING) {
+		json_t *reply = method_environment(v, env);
+		store_drop(v->store, env->id, NULL, NULL);
+		index_remove(v->index, env);
+		request_reply(r, reply);
+	} else {
+		removal_begin(v, r, env, now);
+	}
+}
+
+static void
+restore_done(enum error_code code, const json_t *result, void *arg)
+{
+	struct restoring *b = arg;
+	struct venvd *v = b->op.venvd;
+	struct environment *env = b->op.env;
+	if (code == ERROR_NONE) {
+		env->deleted_at = env->expires_at = 0;
+		free(env->entry);
+		env->entry = NULL;
+		index_set_state(v->index, env, env->problem != NULL ? STATE_BROKEN : STATE_READY);
+		store_put(v->store, env, NULL, NULL);
+		operation_reply(&b->op, method_environment(v, env));
+	} else {
+		index_to_trash(v->index, env);
+		operation_error(&b->op, code, result != NULL ? json_deep_copy(result) : NULL);
+	}
+	free(b);
+	retention_arm(v->retention);
+	venvd_stop_if_idle(v);
+}
+
+/* A live name that only remembers a lost directory gives way. Answered; true if it does not. */
+static bool
+restore_refuse_taken(struct venvd *v, struct request *r, const char *name)
+{
+	struct environment *there = index_get(v->index, name);
+	if (there == NULL)
+		return false;
+	if (there->state == STATE_MISSING && there->busy == NULL) {
+		store_drop(v->store, there->id, NULL, NULL);
+		index_remove(v->index, there);
+		return false;
+	}
+	request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", name,
+	    "state", environment_state_name(there->state)));
+	return true;
+}
+
+void
+method_restore(struct venvd *v, struct request *r)
+{
+	const char *name = request_string(r, "name");
+	if (replay_answer(v->replay, r))
+		return;
+	struct environment *env = index_trash_get(v->index, name, request_string(r, "id"));
+	if (env == NULL) {
+		request_error(r, ERROR_NOT_IN_TRASH, json_pack("{s:s}", "name", name));
+		return;
+	}
+	if (env->busy != NULL || env->intent == INTENT_PURGE) {
+		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name,
+		    "reason", "it is being removed for good"));
+		return;
+	}
+	if (restore_refuse_taken(v, r, name))
+		return;
+	struct restoring *b = xcalloc(1, sizeof(*b));
+	operation_begin(&b->op, v, r, env);
+	index_from_trash(v->index, env, STATE_CREATING);
+	json_t *order = removal_identity("restore", env, env->entry);
+	if (jobs_short(v->jobs, order, restore_done, b))
+		return;
+	json_t *parameters = json_pack("{s:s,s:s}", "name", name,
+	    "reason", "as much work is waiting as this daemon takes");
+	restore_done(ERROR_BUSY, parameters, b);
+	json_decref(parameters);
+}

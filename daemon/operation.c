@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See operation.h. Owns the list of operations under way, so that the end of the daemon can cancel them
+ * and knows when none is left. An operation is cancelled by its last waiter's leaving, unless it is one
+ * that runs to its end (oneway, with a requestId, or a client that half-closed first: the server then
+ * only orphans the request and does not tell).
+ */
+#include "index.h"
+#include "operation.h"
+#include "replay.h"
+#include "venvd.h"
+
+static TAILQ_HEAD(, operation) operations = TAILQ_HEAD_INITIALIZER(operations);
+
+static void
+operation_gone(struct request *r, void *arg)
+{
+	struct operation *op = arg;
+	struct request *other;
+	TAILQ_FOREACH(other, &op->waiters, entry)
+		if (other != r && other->conn != NULL)
+			return;
+	if (!op->runs_to_its_end && op->cancel != NULL)
+		op->cancel(op);
+}
+
+void
+operation_attach(struct operation *op, struct request *r)
+{
+	TAILQ_INSERT_TAIL(&op->waiters, r, entry);
+	request_on_gone(r, operation_gone, op);
+}
+
+void
+operation_begin(struct operation *op, struct venvd *v, struct request *r, struct environment *env)
+{
+	op->venvd = v;
+	op->env = env;
+	env->busy = op;
+	TAILQ_INIT(&op->waiters);
+	op->runs_to_its_end = r->conn == NULL || request_string(r, "requestId") != NULL;
+	op->replay = replay_begin(v->replay, r, op);
+	TAILQ_INSERT_TAIL(&operations, op, entry);
+	operation_attach(op, r);
+}
+
+void
+operation_progress(struct operation *op, json_t *parameters)
+{
+	struct request *r;
+	TAILQ_FOREACH(r, &op->waiters, entry)
+		request_progress(r, json_incref(parameters));
+	json_decref(parameters);
+}
+
+static struct request *
+operation_next_waiter(struct operation *op)
+{
+	struct request *r = TAILQ_FIRST(&op->waiters);
+	if (r != NULL) {
+		TAILQ_REMOVE(&op->waiters, r, entry);
+		request_on_gone(r, NULL, NULL);
+	}
+	return r;
+}
+
+static void
+operation_end(struct operation *op)
+{
+	TAILQ_REMOVE(&operations, op, entry);
+	if (op->env != NULL)
+		op->env->busy = NULL;
+	op->env = NULL;
+}
+
+void
+operation_reply(struct operation *op, json_t *parameters)
+{
+	struct request *r;
+	replay_end(op->venvd->replay, op->replay, op->env != NULL ? op->env->id : "", ERROR_NONE, NULL);
+	operation_end(op);
+	while ((r = operation_next_waiter(op)) != NULL)
+		request_reply(r, json_incref(parameters));
+	json_decref(parameters);
+}
+
+void
+operation_error(struct operation *op, enum error_code code, json_t *parameters)
+{
+	struct request *r;
+	replay_end(op->venvd->replay, op->replay, "", code, parameters);
+	operation_end(op);
+	while ((r = operation_next_waiter(op)) != NULL)
+		request_error(r, code, json_incref(parameters));
+	json_decref(parameters);
+}
+
+void
+operation_cancel_all(void)
+{
+	struct operation *op, *next;
+	for (op = TAILQ_FIRST(&operations); op != NULL; op = next) {
+		next = TAILQ_NEXT(op, entry);
+		if (op->cancel != NULL)
+			op->cancel(op);
+	}
+}
+
+bool
+operation_none(void)
+{
+	return TAILQ_EMPTY(&operations);
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is under way for an environment: who waits for it, and how all of them hear its outcome. The
+ * first member of each concrete operation (a creation, a removal, ...), which frees itself after
+ * operation_reply() or operation_error().
+ */
+#ifndef VENVD_OPERATION_H
+#define VENVD_OPERATION_H
+#include "environment.h"
+#include "request.h"
+
+struct replay_record;
+
+struct operation {
+	struct venvd *venvd;
+	struct request_list waiters;
+	struct replay_record *replay;
+	struct environment *env;        /* in the index, its `busy` is this operation */
+	bool runs_to_its_end;           /* a closed connection does not cancel it */
+	void (*cancel)(struct operation *);     /* NULL: nothing can be taken back any more */
+	TAILQ_ENTRY(operation) entry;
+};
+
+/* Parks the request and marks env as this operation's. */
+void operation_begin(struct operation *, struct venvd *, struct request *, struct environment *env);
+void operation_attach(struct operation *, struct request *);
+/* One more reply for those who asked with `more`; takes parameters. */
+void operation_progress(struct operation *, json_t *parameters);
+/* The outcome, to all; lets go of env (NULL it first if it was freed). Takes parameters. */
+void operation_reply(struct operation *, json_t *parameters);
+void operation_error(struct operation *, enum error_code, json_t *parameters);
+
+/* Tells every operation that can be cancelled to cancel itself: the daemon ends. */
+void operation_cancel_all(void);
+bool operation_none(void);
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reconcile. The file system is the truth, the catalog an index of it; a row and its directory know each
+ * other by inode (and, when it is looked into, birth time). Each step can be repeated after a crash:
+ * it only ever repeats what the rows and the root say.
+ *
+ *   row          directory of that inode        elsewhere                  outcome
+ *   create       at NAME                                                   to the stage, row dropped
+ *   create       no                                                        row dropped
+ *   delete       at NAME                                                   taken back: as before
+ *   delete       no                             trash/ENTRY/tree           trashed
+ *   purge        at NAME (delete --now)                                    taken back: as before
+ *   purge        no                             trash/ENTRY                purged now
+ *   none         at NAME                                                   kept, looked into later
+ *   none         no                             (trashed: trash/ENTRY)     kept; else missing, 7 days long
+ *   trashed      at NAME                        no entry                   it was restored: live
+ *   no row       an environment at NAME                                    adopted
+ *   no row                                      trash/ENTRY with a tree    row made from its record
+ *
+ * The trash is never emptied because a row is missing. All of the stage goes.
+ */
+#include <string.h>
+
+#include "index.h"
+#include "job.h"
+#include "limits.h"
+#include "log.h"
+#include "reconcile.h"
+#include "replay.h"
+#include "retention.h"
+#include "store.h"
+
+struct reconcile {
+	struct venvd *venvd;
+	void (*ready)(struct venvd *);
+	json_t *names;          /* name -> inode, of what the root holds and no row claims yet */
+	json_t *known;          /* names that rows claim: to be looked into afterwards */
+	json_t *trash;          /* entry -> what the scan says of it */
+	size_t waiting;         /* discards and inspections that `ready` waits for */
+	size_t adopted;
+};
+
+static void
+reconcile_row(struct environment *env, void *arg)
+{
+	struct venvd *v = arg;
+	if (env->state != STATE_TRASHED && index_get(v->index, env->name) != NULL) {
+		log_warning("the catalog has '%s' twice; one row is dropped", env->name);
+		environment_free(env);
+		return;
+	}
+	if (env->state == STATE_TRASHED)
+		retention_stamp(v->retention, env);
+	index_add(v->index, env);
+}
+
+static void
+reconcile_request(struct store_request *request, void *arg)
+{
+	struct venvd *v = arg;
+	replay_load(v->replay, request);
+}
+
+int
+reconcile_load(struct venvd *v)
+{
+	return store_load(v->store, reconcile_row, reconcile_request, v);
+}
+
+static void
+reconcile_free(struct reconcile *rec)
+{
+	json_decref(rec->names);
+	json_decref(rec->known);
+	json_decref(rec->trash);
+	free(rec);
+}
+
+/* --- afterwards: what was known is looked into --- */
+
+/* The directory of this name is another one than the row's: the old one is forgotten. */
+static void
+reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
+{
+	struct environment *other = environment_new(env->name);
+	log_info("'%s' is another directory than the one that was known", env->name);
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	other->origin = xstrdup("adopted");
+	environment_take_inspection(other, found);
+	index_add(v->index, other);
+	store_put(v->store, other, NULL, NULL);
+}
+
+static void
+reconcile_missing(struct venvd *v, struct environment *env)
+{
+	if (env->state == STATE_MISSING)
+		return;
+	index_set_state(v->index, env, STATE_MISSING);
+	env->missing_since = now_us();
+	store_put(v->store, env, NULL, NULL);
+}
+
+static bool
+reconcile_same(const struct environment *env, const json_t *found)
+{
+	json_int_t btime = json_integer_value(json_object_get(found, "btime"));
+	return json_integer_value(json_object_get(found, "ino")) == env->ino &&
+	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
+}
+
+static void
+reconcile_look(struct venvd *v, const json_t *found)
+{
+	const char *name = json_string_value(json_object_get(found, "name"));
+	const char *kind = json_string_value(json_object_get(found, "kind"));
+	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
+	if (env == NULL || kind == NULL || env->busy != NULL || env->intent != INTENT_NONE)
+		return;
+	bool lost = strcmp(kind, "absent") == 0;
+	bool emptied = strcmp(kind, "other") == 0;
+	if (!lost && !emptied && !reconcile_same(env, found)) {
+		reconcile_replace(v, env, found);
+	} else if (lost || (emptied && !reconcile_same(env, found))) {
+		reconcile_missing(v, env);
+	} else if (emptied) {
+		free(env->problem);
+		env->problem = xstrdup("its pyvenv.cfg is gone");
+		index_set_state(v->index, env, STATE_BROKEN);
+		store_put(v->store, env, NULL, NULL);
+	} else {
+		struct environment *before = environment_copy(env);
+		bool changed = environment_take_inspection(env, found);
+		enum environment_state state = env->state;
+		env->state = before->state;     /* the index keeps its counts by every change */
+		env->missing_since = 0;
+		index_set_state(v->index, env, state);
+		environment_free(before);
+		if (changed)
+			store_put(v->store, env, NULL, NULL);
+	}
+}
+
+static void
+reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
+{
+	(void)kind;
+	size_t i;
+	json_t *found;
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		reconcile_look(arg, found);
+}
+
+static void
+reconcile_look_done(enum error_code code, const json_t *result, void *arg)
+{
+	(void)result, (void)arg;
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("the environments could not all be looked into");
+}
+
+/* --- ready --- */
+
+static void
+reconcile_step(struct reconcile *rec)
+{
+	if (rec->waiting > 0)
+		return;
+	struct venvd *v = rec->venvd;
+	if (rec->adopted > 0)
+		log_info("adopted %zu environments", rec->adopted);
+	retention_arm(v->retention);
+	if (!v->config.peek)
+		retention_sweep(v->retention, NULL);
+	if (json_array_size(rec->known) > 0 && !v->stopping)
+		job_start(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
+		    reconcile_look_frame, reconcile_look_done, v);
+	void (*ready)(struct venvd *) = rec->ready;
+	reconcile_free(rec);
+	ready(v);
+}
+
+/* --- before: adoption --- */
+
+static void
+reconcile_adopt_frame(const char *kind, const json_t *frame, void *arg)
+{
+	(void)kind;
+	struct reconcile *rec = arg;
+	struct venvd *v = rec->venvd;
+	size_t i;
+	json_t *found;
+	json_array_foreach(json_object_get(frame, "environments"), i, found) {
+		const char *name = json_string_value(json_object_get(found, "name"));
+		const char *what = json_string_value(json_object_get(found, "kind"));
+		if (name == NULL || what == NULL || index_get(v->index, name) != NULL ||
+		    (strcmp(what, "environment") != 0 && strcmp(what, "foreign") != 0))
+			continue;
+		struct environment *env = environment_new(name);
+		env->origin = xstrdup("adopted");
+		environment_take_inspection(env, found);
+		index_add(v->index, env);
+		store_put(v->store, env, NULL, NULL);
+		rec->adopted++;
+	}
+}
+
+static void
+reconcile_adopt_done(enum error_code code, const json_t *result, void *arg)
+{
+	(void)result;
+	struct reconcile *rec = arg;
+	if (code != ERROR_NONE)
+		log_error("the new environments in the root could not all be looked into");
+	rec->waiting--;
+	reconcile_step(rec);
+}
+
+static void
+reconcile_adopt(struct reconcile *rec)
+{
+	json_t *names = json_array();
+	const char *name;
+	json_t *ino;
+	json_object_foreach(rec->names, name, ino)
+		json_array_append_new(names, json_string(name));
+	json_t *order = json_pack("{s:s,s:o}", "op", "inspect", "names", names);
+	rec->waiting++;
+	if (json_array_size(names) == 0 || rec->venvd->stopping) {
+		json_decref(order);
+		reconcile_adopt_done(ERROR_NONE, NULL, rec);
+	} else if (job_start(rec->venvd->jobs, order, 0, reconcile_adopt_frame, reconcile_adopt_done,
+	    rec) == NULL) {
+		reconcile_adopt_done(ERROR_FAILED, NULL, rec);
+	}
+}
+
+/* --- before: what was under way --- */
+
+struct rollback {
+	struct reconcile *rec;
+	struct environment *env;
+};
+
+static void
+reconcile_drop(struct venvd *v, struct environment *env)
+{
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+}
+
+static void
+reconcile_discarded(enum error_code code, const json_t *result, void *arg)
+{
+	(void)result;
+	struct rollback *back = arg;
+	struct reconcile *rec = back->rec;
+	struct venvd *v = rec->venvd;
+	if (code == ERROR_NONE) {
+		log_info("an interrupted creation of '%s' was taken back", back->env->name);
+		reconcile_drop(v, back->env);
+	} else {
+		free(back->env->problem);
+		back->env->problem = xstrdup("its creation was interrupted, and it could not be taken back");
+		index_set_state(v->index, back->env, STATE_BROKEN);
+	}
+	free(back);
+	rec->waiting--;
+	reconcile_step(rec);
+}
+
+static void
+reconcile_roll_back(struct reconcile *rec, struct environment *env)
+{
+	struct rollback *back = xcalloc(1, sizeof(*back));
+	*back = (struct rollback){ rec, env };
+	_cleanup_free_ char *entry = xasprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);
+	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", "discard", "name", env->name,
+	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+	rec->waiting++;
+	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
+		reconcile_discarded(ERROR_FAILED, NULL, back);
+}
+
+/* Whether the scan saw this environment's directory at its name; it is then no stranger any more. */
+static bool
+reconcile_claim_name(struct reconcile *rec, const struct environment *env)
+{
+	const json_t *ino = json_object_get(rec->names, env->name);
+	if (ino == NULL || env->ino == 0 || json_integer_value(ino) != env->ino)
+		return false;
+	json_object_del(rec->names, env->name);
+	json_array_append_new(rec->known, json_string(env->name));
+	return true;
+}
+
+static bool
+reconcile_claim_trash(struct reconcile *rec, const struct environment *env)
+{
+	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
+	if (entry == NULL || !json_is_true(json_object_get(entry, "tree")))
+		return false;
+	json_object_del(rec->trash, env->entry);
+	return true;
+}
+
+static void
+reconcile_intent_taken_back(struct venvd *v, struct environment *env)
+{
+	env->intent = INTENT_NONE;
+	env->deleted_at = 0;
+	free(env->entry);
+	env->entry = NULL;
+	store_put(v->store, env, NULL, NULL);
+}
+
+static void
+reconcile_live(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	if (env->intent == INTENT_CREATE) {
+		if (reconcile_claim_name(rec, env)) {
+			json_array_remove(rec->known, json_array_size(rec->known) - 1);
+			reconcile_roll_back(rec, env);
+		} else {
+			reconcile_drop(v, env);
+		}
+		return;
+	}
+	if (reconcile_claim_name(rec, env)) {
+		if (env->intent != INTENT_NONE)
+			reconcile_intent_taken_back(v, env);
+		return;
+	}
+	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
+		env->intent = INTENT_NONE;
+		retention_stamp(v->retention, env);
+		index_to_trash(v->index, env);
+		store_put(v->store, env, NULL, NULL);
+	} else if (env->intent == INTENT_PURGE) {
+		reconcile_drop(v, env);         /* what is left of it lies in the stage */
+	} else if (env->state == STATE_MISSING && env->missing_since + LIMIT_MISSING_US < now_us()) {
+		reconcile_drop(v, env);
+	} else {
+		env->intent = INTENT_NONE;
+		/* Another directory has its name now: that one is adopted. */
+		if (json_object_get(rec->names, env->name) != NULL)
+			reconcile_drop(v, env);
+		else
+			reconcile_missing(v, env);
+	}
+}
+
+static void
+reconcile_trashed(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	if (reconcile_claim_trash(rec, env)) {
+		if (env->intent == INTENT_PURGE)
+			env->expires_at = 0;    /* due at once */
+	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
+		index_from_trash(v->index, env, STATE_READY);
+		env->expires_at = 0;
+		reconcile_intent_taken_back(v, env);
+	} else {
+		reconcile_drop(v, env);
+	}
+}
+
+/* The rows as they are now, so that each can be moved or dropped while we go through them. */
+static struct environment **
+reconcile_rows(const struct venvd *v, bool trash, size_t *ret_count)
+{
+	size_t count = 0, size = 0;
+	for (int state = 0; state < STATE_COUNT; state++)
+		if ((state == STATE_TRASHED) == trash)
+			size += index_count(v->index, state);
+	struct environment **rows = xcalloc(size + 1, sizeof(*rows));
+	struct environment *env = trash ? index_trash_next(v->index, NULL, 0, NULL) :
+	    index_next(v->index, NULL);
+	while (env != NULL && count < size) {
+		rows[count++] = env;
+		env = trash ? index_trash_next(v->index, env->name, env->deleted_at, env->id) :
+		    index_next(v->index, env->name);
+	}
+	*ret_count = count;
+	return rows;
+}
+
+/* NAME~TIME~ID: what is known of a trashed tree without a readable record. */
+static struct environment *
+reconcile_from_entry(const char *entry)
+{
+	const char *tilde = strchr(entry, '~');
+	if (tilde == NULL)
+		return NULL;
+	_cleanup_free_ char *name = xstrndup(entry, (size_t)(tilde - entry));
+	struct environment *env = environment_new(name);
+	env->deleted_at = strtoll(tilde + 1, NULL, 10);
+	env->origin = xstrdup("adopted");
+	return env;
+}
+
+static void
+reconcile_entry(struct reconcile *rec, const char *entry, const json_t *found)
+{
+	struct venvd *v = rec->venvd;
+	if (!json_is_true(json_object_get(found, "tree"))) {
+		json_t *order = json_pack("{s:s,s:s,s:s}", "op", "purge", "where", "trash", "entry", entry);
+		job_start(v->jobs, order, 0, NULL, reconcile_look_done, NULL);
+		return;
+	}
+	struct environment *env = environment_from_record(json_object_get(found, "record"));
+	if (env == NULL)
+		env = reconcile_from_entry(entry);
+	if (env == NULL || index_get_id(v->index, env->id) != NULL) {
+		log_warning("the trash holds '%s', which is not ours", entry);
+		environment_free(env);
+		return;
+	}
+	env->state = STATE_TRASHED;
+	env->intent = INTENT_NONE;
+	env->ino = json_integer_value(json_object_get(found, "ino"));
+	env->btime_ns = json_integer_value(json_object_get(found, "btime"));
+	free(env->entry);
+	env->entry = xstrdup(entry);
+	retention_stamp(v->retention, env);
+	index_add(v->index, env);
+	store_put(v->store, env, NULL, NULL);
+}
+
+/* --- the scan --- */
+
+static void
+reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct reconcile *rec = arg;
+	size_t i;
+	json_t *item;
+	if (strcmp(kind, "names") == 0) {
+		json_array_foreach(json_object_get(frame, "names"), i, item)
+			json_object_set(rec->names, json_string_value(json_array_get(item, 0)),
+			    json_array_get(item, 1));
+	} else if (strcmp(kind, "trash") == 0) {
+		json_array_foreach(json_object_get(frame, "entries"), i, item)
+			json_object_set(rec->trash, json_string_value(json_object_get(item, "entry")), item);
+	}
+}
+
+static void
+reconcile_scanned(enum error_code code, const json_t *result, void *arg)
+{
+	struct reconcile *rec = arg;
+	struct venvd *v = rec->venvd;
+	if (code != ERROR_NONE || v->stopping) {
+		/* Nothing is concluded from half a look: what the catalog says stands until the next start. */
+		const char *reason = json_string_value(json_object_get(result, "reason"));
+		log_error("the root could not be looked through: %s",
+		    reason != NULL ? reason : error_name(code));
+		reconcile_step(rec);
+		return;
+	}
+	if (json_is_true(json_object_get(result, "truncated")))
+		log_warning("the root holds more than %d directories; the rest is not listed",
+		    LIMIT_ENVIRONMENTS);
+	rec->waiting++;         /* ours, until every order is given */
+	size_t live_count, trash_count;
+	struct environment **live = reconcile_rows(v, false, &live_count);
+	struct environment **trashed = reconcile_rows(v, true, &trash_count);
+	for (size_t i = 0; i < live_count; i++)
+		reconcile_live(rec, live[i]);
+	for (size_t i = 0; i < trash_count; i++)
+		reconcile_trashed(rec, trashed[i]);
+	free(live);
+	free(trashed);
+	const char *entry;
+	json_t *found;
+	json_object_foreach(rec->trash, entry, found)
+		reconcile_entry(rec, entry, found);
+	reconcile_adopt(rec);
+	rec->waiting--;
+	reconcile_step(rec);
+}
+
+void
+reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
+{
+	struct reconcile *rec = xcalloc(1, sizeof(*rec));
+	rec->venvd = v;
+	rec->ready = ready;
+	rec->names = json_object();
+	rec->known = json_array();
+	rec->trash = json_object();
+	if (job_start(v->jobs, json_pack("{s:s}", "op", "scan"), 0, reconcile_scan_frame,
+	    reconcile_scanned, rec) == NULL)
+		reconcile_scanned(ERROR_FAILED, NULL, rec);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory of request ids. Owns one record an id, found by id (a balanced tree of libc's) and kept in
+ * order of age: a day, or the newest LIMIT_REQUESTS_KEPT. A record holds no answer: a success is
+ * answered from the environment's row as it is now, only an error's parameters are kept as text.
+ *
+ * Errors that say "not now" (Busy, RootUnavailable, NoSpace, ...) and cancelled calls are not kept: a
+ * retry with the same id is then a first try.
+ */
+#include <assert.h>
+#include <search.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "index.h"
+#include "limits.h"
+#include "method.h"
+#include "operation.h"
+#include "replay.h"
+
+struct replay_record {
+	struct store_request row;       /* first: the tree compares rows by id */
+	struct operation *running;      /* NULL: ended */
+	TAILQ_ENTRY(replay_record) entry;
+};
+
+struct replay {
+	struct venvd *venvd;
+	void *tree;
+	size_t count;
+	TAILQ_HEAD(, replay_record) by_age;
+};
+
+static int
+replay_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct store_request *)a)->id, ((const struct store_request *)b)->id);
+}
+
+struct replay *
+replay_new(struct venvd *v)
+{
+	struct replay *replay = xcalloc(1, sizeof(*replay));
+	replay->venvd = v;
+	TAILQ_INIT(&replay->by_age);
+	return replay;
+}
+
+static void
+replay_remove(struct replay *replay, struct replay_record *record)
+{
+	tdelete(record, &replay->tree, replay_compare);
+	TAILQ_REMOVE(&replay->by_age, record, entry);
+	replay->count--;
+	free(record->row.id);
+	free(record->row.method);
+	free(record->row.error);
+	free(record->row.parameters);
+	free(record);
+}
+
+void
+replay_free(struct replay *replay)
+{
+	if (replay == NULL)
+		return;
+	struct replay_record *record;
+	while ((record = TAILQ_FIRST(&replay->by_age)) != NULL)
+		replay_remove(replay, record);
+	free(replay);
+}
+
+/* The oldest go when there are too many, or when their day is over. Running ones stay. */
+static void
+replay_expire(struct replay *replay)
+{
+	int64_t oldest = now_us() - LIMIT_REQUESTS_KEPT_US;
+	int64_t dropped = 0;
+	struct replay_record *record, *next;
+	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
+		next = TAILQ_NEXT(record, entry);
+		if (replay->count <= LIMIT_REQUESTS_KEPT && record->row.at_us >= oldest)
+			break;
+		if (record->running != NULL)
+			continue;
+		dropped = record->row.at_us + 1;
+		replay_remove(replay, record);
+	}
+	if (dropped != 0)
+		store_drop_requests(replay->venvd->store, dropped);
+}
+
+static void
+replay_insert(struct replay *replay, struct replay_record *record)
+{
+	if (tsearch(record, &replay->tree, replay_compare) == NULL)
+		abort();
+	TAILQ_INSERT_TAIL(&replay->by_age, record, entry);
+	replay->count++;
+}
+
+static struct replay_record *
+replay_find(const struct replay *replay, const char *id)
+{
+	struct store_request key = { .id = (char *)(uintptr_t)id };
+	struct replay_record *const *found = tfind(&key, &replay->tree, replay_compare);
+	return found != NULL ? *found : NULL;
+}
+
+void
+replay_load(struct replay *replay, struct store_request *row)
+{
+	if (replay_find(replay, row->id) != NULL) {
+		store_request_free(row);
+		return;
+	}
+	struct replay_record *record = xcalloc(1, sizeof(*record));
+	record->row = *row;
+	free(row);
+	replay_insert(replay, record);
+}
+
+/* Of the method and every parameter but the id itself. Sixteen digits: a mistake is caught, not an attack. */
+static void
+replay_fingerprint(const struct request *r, char ret[17])
+{
+	json_t *parameters = json_copy(r->parameters);
+	json_object_del(parameters, "requestId");
+	char *text = json_dumps(parameters, JSON_SORT_KEYS | JSON_COMPACT);
+	uint64_t hash = 14695981039346656037ull;
+	for (const char *p = r->call.method; *p != '\0'; p++)
+		hash = (hash ^ (unsigned char)*p) * 1099511628211ull;
+	for (const char *p = text; p != NULL && *p != '\0'; p++)
+		hash = (hash ^ (unsigned char)*p) * 1099511628211ull;
+	snprintf(ret, 17, "%016llx", (unsigned long long)hash);
+	free(text);
+	json_decref(parameters);
+}
+
+static void
+replay_result(struct replay *replay, const struct replay_record *record, struct request *r)
+{
+	if (record->row.error != NULL) {
+		json_t *parameters = record->row.parameters != NULL ?
+		    json_loads(record->row.parameters, 0, NULL) : NULL;
+		request_error(r, error_from_name(record->row.error), parameters);
+		return;
+	}
+	const struct environment *env = index_get_id(replay->venvd->index, record->row.environment_id);
+	if (env != NULL)
+		request_reply(r, method_environment(replay->venvd, env));
+	else if (strcmp(strrchr(r->call.method, '.'), ".Delete") == 0)
+		request_reply(r, NULL);         /* deleted for good, then as now */
+	else
+		request_error(r, ERROR_NO_SUCH_ENVIRONMENT,
+		    json_pack("{s:s?}", "name", request_string(r, "name")));
+}
+
+bool
+replay_answer(struct replay *replay, struct request *r)
+{
+	const char *id = request_string(r, "requestId");
+	if (id == NULL)
+		return false;
+	if (id[0] == '\0' || strlen(id) > LIMIT_REQUEST_ID_BYTES) {
+		request_invalid(r, "requestId");
+		return true;
+	}
+	struct replay_record *record = replay_find(replay, id);
+	if (record == NULL)
+		return false;
+	char fingerprint[17];
+	replay_fingerprint(r, fingerprint);
+	if (strcmp(record->row.fingerprint, fingerprint) != 0)
+		request_invalid(r, "requestId");
+	else if (record->running != NULL)
+		operation_attach(record->running, r);
+	else
+		replay_result(replay, record, r);
+	return true;
+}
+
+struct replay_record *
+replay_begin(struct replay *replay, struct request *r, struct operation *op)
+{
+	const char *id = request_string(r, "requestId");
+	if (id == NULL)
+		return NULL;
+	struct replay_record *record = xcalloc(1, sizeof(*record));
+	record->row.id = xstrdup(id);
+	record->row.method = xstrdup(r->call.method);
+	record->row.at_us = now_us();
+	replay_fingerprint(r, record->row.fingerprint);
+	record->running = op;
+	replay_insert(replay, record);
+	replay_expire(replay);
+	return record;
+}
+
+static bool
+replay_keeps(enum error_code code)
+{
+	return code != ERROR_CANCELLED && code != ERROR_BUSY && code != ERROR_SHUTTING_DOWN &&
+	    code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
+}
+
+void
+replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
+    enum error_code code, const json_t *parameters)
+{
+	if (record == NULL)
+		return;
+	if (!replay_keeps(code)) {
+		replay_forget(replay, record);
+		return;
+	}
+	record->running = NULL;
+	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
+	if (code != ERROR_NONE) {
+		char *text = json_dumps(parameters, JSON_COMPACT);
+		record->row.error = xstrdup(error_name(code));
+		record->row.parameters = xstrdup(text);
+		free(text);
+	}
+	store_put_request(replay->venvd->store, &record->row);
+}
+
+void
+replay_forget(struct replay *replay, struct replay_record *record)
+{
+	if (record != NULL)
+		replay_remove(replay, record);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Request ids: the same id again attaches to the operation that still runs, or gets the first result.
+ * Looked up before any other check of a call.
+ */
+#ifndef VENVD_REPLAY_H
+#define VENVD_REPLAY_H
+#include "environment.h"
+#include "request.h"
+#include "store.h"
+
+struct operation;
+struct replay_record;
+
+struct replay *replay_new(struct venvd *);
+void replay_free(struct replay *);
+void replay_load(struct replay *, struct store_request *);      /* a row of the catalog; takes it */
+
+/* True if the request was answered, or attached to its running operation: the method has no more to do.
+ * Answers InvalidParameter if the id was used for another call. */
+bool replay_answer(struct replay *, struct request *);
+/* Remembers the request's id, if it has one, as op's; NULL if it has none. */
+struct replay_record *replay_begin(struct replay *, struct request *, struct operation *op);
+/* The operation's outcome; env_id "" if it left no environment. error ERROR_NONE: done. Records and frees the tie. */
+void replay_end(struct replay *, struct replay_record *, const char *env_id, enum error_code,
+    const json_t *parameters);
+/* Cancelled, or not a result that would be the same again: forgotten. */
+void replay_forget(struct replay *, struct replay_record *);
+#endif

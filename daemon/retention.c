@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The trash's clock. One one-shot timer, set to the moment at which the oldest environment in the trash
+ * is due; no periodic wake-ups. A purge is first committed as an intent, and only then unlinked: until
+ * that commit Restore takes it back, after it the next start finishes it.
+ */
+#include <string.h>
+
+#include "index.h"
+#include "job.h"
+#include "log.h"
+#include "retention.h"
+#include "store.h"
+
+#define RETENTION_AGAIN_US (3600 * 1000000LL)   /* after a purge that did not succeed */
+#define RETENTION_LOOK_US (24 * RETENTION_AGAIN_US) /* the wall clock may be set meanwhile */
+
+struct retention {
+	struct venvd *venvd;
+	struct timer *timer;
+	bool purging;           /* one at a time */
+};
+
+struct purge {
+	struct venvd *venvd;
+	struct environment *env;
+	retention_done_fn *done;
+	void *arg;
+};
+
+static void retention_due(void *);
+
+struct retention *
+retention_new(struct venvd *v)
+{
+	struct retention *r = xcalloc(1, sizeof(*r));
+	r->venvd = v;
+	r->timer = timer_new(v, retention_due, r);
+	return r;
+}
+
+void
+retention_free(struct retention *r)
+{
+	if (r == NULL)
+		return;
+	timer_free(r->timer);
+	free(r);
+}
+
+void
+retention_stamp(const struct retention *r, struct environment *env)
+{
+	env->expires_at = env->deleted_at + r->venvd->config.value[CONFIG_TRASH_SECONDS] * 1000000;
+}
+
+void
+retention_arm(struct retention *r)
+{
+	const struct environment *env = index_trash_due(r->venvd->index);
+	timer_clear(r->timer);
+	if (env == NULL || r->purging || r->venvd->stopping || r->venvd->config.peek)
+		return;
+	int64_t delay = env->expires_at - now_us();
+	timer_set(r->timer, delay < 0 ? 0 : delay > RETENTION_LOOK_US ? RETENTION_LOOK_US : delay);
+}
+
+static void
+retention_purged(const char *why, void *arg)
+{
+	struct retention *r = arg;
+	if (why != NULL)
+		log_warning("the trash keeps an environment that is due: %s", why);
+	r->purging = false;
+	retention_arm(r);
+}
+
+static void
+retention_due(void *arg)
+{
+	struct retention *r = arg;
+	struct environment *env = index_trash_due(r->venvd->index);
+	if (env == NULL || r->venvd->stopping)
+		return;
+	if (env->busy != NULL)
+		return;                 /* who is busy with it arms us again */
+	if (env->expires_at > now_us()) {
+		retention_arm(r);
+		return;
+	}
+	r->purging = true;
+	retention_purge(r, env, retention_purged, r);
+}
+
+/* --- one purge --- */
+
+static void
+purge_end(struct purge *p, const char *why)
+{
+	struct venvd *v = p->venvd;
+	struct environment *env = p->env;
+	if (why == NULL) {
+		log_info("purged '%s'", env->entry);
+		store_drop(v->store, env->id, NULL, NULL);
+		index_remove(v->index, env);
+	} else {
+		env->busy = NULL;
+		env->expires_at = now_us() + RETENTION_AGAIN_US;
+	}
+	p->done(why, p->arg);
+	free(p);
+	venvd_stop_if_idle(v);
+}
+
+static void
+purge_done(enum error_code code, const json_t *result, void *arg)
+{
+	const char *reason = json_string_value(json_object_get(result, "reason"));
+	purge_end(arg, code == ERROR_NONE ? NULL : reason != NULL ? reason : error_name(code));
+}
+
+static void
+purge_intent_on_disk(bool ok, void *arg)
+{
+	struct purge *p = arg;
+	if (!ok) {
+		/* Removing frees space, and the record in the trash makes the row again: go on without it. */
+		log_warning("the catalog's file system is full");
+	}
+	json_t *order = json_pack("{s:s,s:s,s:s}", "op", "purge", "where", "trash", "entry", p->env->entry);
+	if (job_start(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
+		purge_end(p, "as much work is waiting as this daemon takes");
+}
+
+void
+retention_purge(struct retention *r, struct environment *env, retention_done_fn *done, void *arg)
+{
+	struct purge *p = xcalloc(1, sizeof(*p));
+	*p = (struct purge){ r->venvd, env, done, arg };
+	env->busy = p;
+	env->intent = INTENT_PURGE;
+	store_put(r->venvd->store, env, purge_intent_on_disk, p);
+}
+
+/* --- the stage --- */
+
+static void
+sweep_done(enum error_code code, const json_t *result, void *arg)
+{
+	(void)arg;
+	if (code == ERROR_NONE || code == ERROR_CANCELLED)
+		return;
+	const char *reason = json_string_value(json_object_get(result, "reason"));
+	log_warning("the stage could not be swept: %s", reason != NULL ? reason : error_name(code));
+}
+
+void
+retention_sweep(struct retention *r, const char *entry)
+{
+	if (r->venvd->stopping)
+		return;
+	json_t *order = json_pack("{s:s,s:s,s:s?}", "op", "purge", "where", "stage", "entry", entry);
+	job_start(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* Letting go for good: the trash when its time is over or when somebody asks, and the stage's leftovers. */
+#ifndef VENVD_RETENTION_H
+#define VENVD_RETENTION_H
+#include "environment.h"
+#include "errors.h"
+#include "venvd.h"
+
+struct retention *retention_new(struct venvd *);
+void retention_free(struct retention *);
+/* The trash has changed: looks when the next one is due. */
+void retention_arm(struct retention *);
+/* Gives a trashed environment its expires_at. */
+void retention_stamp(const struct retention *, struct environment *);
+/* Removes a stage entry in the background (NULL: all of them). What fails is left to the next start. */
+void retention_sweep(struct retention *, const char *entry);
+
+/* why: NULL, or a borrowed sentence. */
+typedef void retention_done_fn(const char *why, void *arg);
+/* Purges one trashed environment that nobody is busy with: intent row, removal, row dropped. On success env
+ * is gone from the index when done is called. Once the intent is on the disk nothing brings it back. */
+void retention_purge(struct retention *, struct environment *env, retention_done_fn *done, void *arg);
+#endif

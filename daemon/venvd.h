@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* The daemon's one object, handed to every room, and the timers that rooms without libevent use. */
+#ifndef VENVD_VENVD_H
+#define VENVD_VENVD_H
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+
+struct event_base;
+
+struct venvd {
+	struct config config;
+	struct event_base *base;
+	struct root *root;
+	struct store *store;
+	struct index *index;
+	struct replay *replay;
+	struct jobs *jobs;
+	struct interfaces *interfaces;
+	struct server *server;
+	struct retention *retention;
+	int64_t started_at;             /* us */
+	bool ready;                     /* the catalog and the root agree */
+	bool stopping;
+	bool purge;                     /* remove our own files at the end */
+};
+
+/* Begins the orderly end: no new work, unfinished creations are rolled back, then the loop ends. */
+void venvd_stop(struct venvd *);
+/* Something finished: ends the loop if we are stopping and nothing is left to wait for. */
+void venvd_stop_if_idle(struct venvd *);
+
+/* A one-shot timer; owned by whoever made it. */
+struct timer;
+struct timer *timer_new(struct venvd *, void (*fn)(void *), void *arg);
+void timer_set(struct timer *, int64_t delay_us);       /* again moves it */
+void timer_clear(struct timer *);
+void timer_free(struct timer *);
+#endif
