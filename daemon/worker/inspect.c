@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Looking at environments. Everything goes by the environment's own descriptor, follows no link (but to
+ * ask whether the interpreter at its end exists), opens regular files only, and reads no more than
+ * LIMIT_CFG_BYTES of one. Nothing is ever run or written.
+ *
+ * `foreign` is what venvd will list but never touch; `broken` is an environment that cannot work.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/limits.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "failure.h"
+#include "inspect.h"
+#include "legacy.h"
+#include "limits.h"
+#include "names.h"
+#include "orders.h"
+#include "orders_do.h"
+#include "place.h"
+#include "pyvenv.h"
+#include "talk.h"
+
+#define INSPECT_BATCH 64
+#define HOPS_MAX 8              /* links from bin/python to bin/python3 to ... */
+
+/* What is known of one directory while it is looked at. */
+struct look {
+	int fd;                 /* O_PATH */
+	int bin_fd;             /* O_PATH, -1 if there is no such directory */
+	struct statx st;
+	struct pyvenv cfg;
+	bool has_cfg;
+	int cfg_errno;          /* why the one that is there could not be read, 0 if it could */
+	int64_t cfg_mtime_us;
+	const char *python;     /* its name in bin, NULL if there is none */
+	char *interpreter;
+};
+
+static void look_done(struct look *l)
+{
+	cleanup_fd(&l->fd);
+	cleanup_fd(&l->bin_fd);
+	pyvenv_done(&l->cfg);
+	free(l->interpreter);
+}
+
+char *inspect_raw_name(const char *printable)
+{
+	char *raw = xstrdup(printable), *out = raw;
+	bool any = false;
+	for (const char *s = printable; *s; s++) {
+		char hex[3] = "";
+		if (s[0] == '\\' && s[1] == 'x' && s[2] && s[3])
+			memcpy(hex, s + 2, 2);
+		if (strspn(hex, "0123456789abcdefABCDEF") == 2 && strcmp(hex, "00") != 0) {
+			*out++ = (char)strtoul(hex, NULL, 16);
+			s += 3;
+			any = true;
+		} else {
+			*out++ = *s;
+		}
+	}
+	*out = '\0';
+	if (any)
+		return raw;
+	free(raw);
+	return NULL;
+}
+
+static bool exists(int fd, const char *name)
+{
+	struct stat st;
+	return fd >= 0 && fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void read_cfg(struct look *l)
+{
+	_cleanup_text_ struct text data = { 0 };
+	struct stat st = { 0 };
+	if (place_read(l->fd, "pyvenv.cfg", LIMIT_CFG_BYTES, &data, &st) == 0)
+		pyvenv_parse(data.data ? data.data : "", data.len, &l->cfg);
+	else if (errno == ENOENT || errno == EINVAL || errno == ELOOP || errno == ENOTDIR)
+		return;
+	else
+		l->cfg_errno = errno;
+	l->has_cfg = true;
+	l->cfg_mtime_us = st.st_mtim.tv_sec * 1000000LL + st.st_mtim.tv_nsec / 1000;
+}
+
+/* Through the links inside bin to the first target outside of it: the base interpreter as it was
+ * spelled. NULL if the chain ends at a file in bin, a copy. Owned. */
+static char *follow_python(const struct look *l)
+{
+	char target[PATH_MAX], name[PATH_MAX];
+	snprintf(name, sizeof(name), "%s", l->python);
+	for (int hop = 0; hop < HOPS_MAX; hop++) {
+		ssize_t n = readlinkat(l->bin_fd, name, target, sizeof(target) - 1);
+		if (n < 0)
+			return NULL;
+		target[n] = '\0';
+		if (strchr(target, '/'))
+			return xstrdup(target);
+		memcpy(name, target, n + 1);
+	}
+	return NULL;
+}
+
+static char *find_interpreter(const struct look *l)
+{
+	_cleanup_free_ char *target = l->python ? follow_python(l) : NULL;
+	if (target && target[0] == '/')
+		return text_printable(target);
+	if (l->cfg.executable)
+		return xstrdup(l->cfg.executable);
+	if (!l->cfg.home)
+		return NULL;
+	const char *version = l->cfg.version ? l->cfg.version : "3";
+	size_t minor = strcspn(version, ".");
+	if (version[minor] == '.')
+		minor += 1 + strspn(version + minor + 1, "0123456789");
+	return xasprintf("%s/python%.*s", l->cfg.home, (int)minor, version);
+}
+
+/* Why it cannot work; owned, NULL if nothing speaks against it. */
+static char *find_problem(const struct look *l)
+{
+	if (l->cfg_errno == EFBIG)
+		return xasprintf("its pyvenv.cfg is larger than %d bytes", LIMIT_CFG_BYTES);
+	if (l->cfg_errno)
+		return xasprintf("its pyvenv.cfg cannot be read: %s", strerror(l->cfg_errno));
+	if (!l->python)
+		return xstrdup("it has no bin/python");
+	if (faccessat(l->bin_fd, l->python, X_OK, 0) < 0) {
+		const char *base = l->interpreter ? l->interpreter : "bin/python";
+		if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+			return xasprintf("its interpreter '%s' is gone", base);
+		return xasprintf("its interpreter '%s' cannot be used: %s", base, strerror(errno));
+	}
+	if (l->cfg.home && l->cfg.home[0] == '/' && access(l->cfg.home, F_OK) < 0 && errno == ENOENT)
+		return xasprintf("the directory of its interpreter, '%s', is gone", l->cfg.home);
+	return NULL;
+}
+
+/* Fills in *l; false if the directory is no environment. */
+static bool look_inside(struct look *l)
+{
+	l->bin_fd = openat(l->fd, "bin", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	l->python = exists(l->bin_fd, "python") ? "python" : exists(l->bin_fd, "python3") ? "python3" : NULL;
+	read_cfg(l);
+	if (l->has_cfg)
+		return true;
+	return l->python && exists(l->bin_fd, "activate");
+}
+
+/* Why it is not ours to touch; owned, NULL if it is. */
+static char *find_foreign(const struct look *l, const char *name)
+{
+	const char *rule = name_rule_broken(name);
+	if (rule)
+		return xasprintf("unfit name: %s", rule);
+	if (l->st.stx_uid == geteuid())
+		return NULL;
+	const struct passwd *pw = getpwuid(l->st.stx_uid);
+	return pw ? xasprintf("it belongs to another user, '%s'", pw->pw_name) :
+	    xasprintf("it belongs to another user, number %u", (unsigned)l->st.stx_uid);
+}
+
+static void set_text(json_t *out, const char *key, const char *value)
+{
+	if (value)
+		json_object_set_new(out, key, json_string(value));
+}
+
+static char *read_project(const struct look *l)
+{
+	_cleanup_text_ struct text data = { 0 };
+	if (place_read(l->fd, ".project", LIMIT_CFG_BYTES, &data, NULL) < 0 || !data.data)
+		return NULL;
+	data.data[strcspn(data.data, "\r\n")] = '\0';
+	return *data.data ? text_printable(data.data) : NULL;
+}
+
+static const char *find_implementation(const struct look *l)
+{
+	if (l->cfg.implementation)
+		return l->cfg.implementation;
+	if (exists(l->bin_fd, "pypy3") || exists(l->bin_fd, "pypy"))
+		return "pypy";
+	return exists(l->bin_fd, "graalpy") ? "graalpy" : "cpython";
+}
+
+/* An environment without pyvenv.cfg: virtualenv before 20, for Python 2 or 3. */
+static void describe_legacy(json_t *out, struct look *l)
+{
+	struct legacy old;
+	legacy_read(l->fd, &old);
+	set_text(out, "creator", "virtualenv");
+	set_text(out, "version", old.version);
+	if (old.interpreter && !l->interpreter)
+		l->interpreter = xstrdup(old.interpreter);
+	json_object_set_new(out, "systemSitePackages", json_boolean(old.system_site_packages));
+	legacy_done(&old);
+}
+
+static void describe(json_t *out, struct look *l)
+{
+	_cleanup_free_ char *project = read_project(l);
+	l->interpreter = find_interpreter(l);
+	if (!l->has_cfg) {
+		describe_legacy(out, l);
+	} else {
+		set_text(out, "creator", l->cfg.creator ? l->cfg.creator : "unknown");
+		set_text(out, "version", l->cfg.version);
+		set_text(out, "prompt", l->cfg.prompt);
+		if (!l->cfg_errno)
+			json_object_set_new(out, "systemSitePackages",
+			    json_boolean(l->cfg.system_site_packages));
+	}
+	set_text(out, "project", project);
+	set_text(out, "implementation", find_implementation(l));
+	json_object_set_new(out, "pip",
+	    json_boolean(exists(l->bin_fd, "pip") || exists(l->bin_fd, "pip3")));
+	set_text(out, "interpreter", l->interpreter);
+	if (l->python)
+		set_text(out, "executable", strcmp(l->python, "python") == 0 ? "bin/python" : "bin/python3");
+}
+
+static void judge_directory(json_t *out, struct look *l, const char *name)
+{
+	if (faccessat(l->fd, ".", X_OK, AT_EACCESS) < 0) {
+		_cleanup_free_ char *why = xasprintf("cannot be looked into: %s", strerror(errno));
+		set_text(out, "kind", "foreign");
+		set_text(out, "problem", why);
+		return;
+	}
+	struct stat meta;
+	bool conda = fstatat(l->fd, "conda-meta", &meta, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(meta.st_mode);
+	if (!look_inside(l) && !conda) {
+		set_text(out, "kind", "other");
+		return;
+	}
+	describe(out, l);
+	_cleanup_free_ char *foreign = conda ? xstrdup("made by conda") : find_foreign(l, name);
+	_cleanup_free_ char *problem = foreign ? NULL : find_problem(l);
+	set_text(out, "kind", foreign ? "foreign" : "environment");
+	set_text(out, "problem", foreign ? foreign : problem);
+	if (conda)
+		set_text(out, "creator", "conda");
+	if (problem)
+		json_object_set_new(out, "broken", json_true());
+}
+
+json_t *inspect_one(int root_fd, const char *name)
+{
+	__attribute__((cleanup(look_done))) struct look l = { .fd = -1, .bin_fd = -1 };
+	json_t *out = json_object();
+	set_text(out, "name", name);
+	if (place_component(name)) {
+		l.fd = openat(root_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		_cleanup_free_ char *raw = l.fd < 0 ? inspect_raw_name(name) : NULL;
+		if (raw && place_component(raw))
+			l.fd = openat(root_fd, raw, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (l.fd < 0 || place_statx(l.fd, "", &l.st) < 0) {
+		set_text(out, "kind", "absent");
+		return out;
+	}
+	struct identity id = place_identity(&l.st);
+	json_object_set_new(out, "ino", json_integer(id.ino));
+	json_object_set_new(out, "btime", json_integer(id.btime_ns));
+	if (S_ISLNK(l.st.stx_mode)) {
+		set_text(out, "kind", "foreign");
+		set_text(out, "problem", "symbolic link");
+	} else if (S_ISDIR(l.st.stx_mode)) {
+		judge_directory(out, &l, name);
+	} else {
+		set_text(out, "kind", "other");
+	}
+	int64_t created = id.btime_ns ? id.btime_ns / 1000 : l.cfg_mtime_us;
+	if (created && l.python)
+		json_object_set_new(out, "createdAt", json_integer(created));
+	return out;
+}
+
+int do_inspect(json_t *order, json_t **ret, struct failure *f)
+{
+	(void)ret;
+	json_t *names, *batch = json_array(), *name;
+	size_t i;
+	talk_unpack(order, "{s:o}", "names", &names);
+	json_array_foreach(names, i, name) {
+		if (!json_is_string(name))
+			continue;
+		json_array_append_new(batch, inspect_one(WORKER_FD_ROOT, json_string_value(name)));
+		if (json_array_size(batch) < INSPECT_BATCH)
+			continue;
+		talk_frame(order, "environments", json_pack("{so}", "environments", batch));
+		batch = json_array();
+		if (talk_gone()) {
+			json_decref(batch);
+			return failure_gone(f);
+		}
+	}
+	if (json_array_size(batch) > 0)
+		talk_frame(order, "environments", json_pack("{sO}", "environments", batch));
+	json_decref(batch);
+	return 0;
+}

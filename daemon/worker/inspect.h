@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* One directory of the root: is it an environment, and what can be told of it. Writes nothing. */
+#ifndef VENVD_WORKER_INSPECT_H
+#define VENVD_WORKER_INSPECT_H
+#include <jansson.h>
+
+/* As `inspect` answers in proto/orders.h; owned. */
+json_t *inspect_one(int root_fd, const char *name);
+
+/* The name that a text with \xNN for bytes stands for; owned, NULL if there are none in it. */
+char *inspect_raw_name(const char *printable);
+#endif

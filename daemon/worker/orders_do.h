@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The orders of proto/orders.h, one function each. 0 with *ret, the answer's fields (owned; NULL = none),
+ * or -1 with the failure set; failure_is_gone() then means that nobody is there to be answered.
+ */
+#ifndef VENVD_WORKER_ORDERS_DO_H
+#define VENVD_WORKER_ORDERS_DO_H
+#include <jansson.h>
+#include "failure.h"
+
+int do_create(json_t *order, json_t **ret, struct failure *);          /* create.c */
+int do_purge(json_t *order, json_t **ret, struct failure *);           /* purge.c */
+int do_purge_name(json_t *order, json_t **ret, struct failure *);
+int do_purge_state(json_t *order, json_t **ret, struct failure *);
+int do_scan(json_t *order, json_t **ret, struct failure *);            /* scan.c */
+int do_inspect(json_t *order, json_t **ret, struct failure *);         /* inspect.c */
+int do_interpreters(json_t *order, json_t **ret, struct failure *);    /* interpreters.c */
+
+/* The resident's: does all of them, one sync, answers all. Takes the orders. (short.c) */
+void do_short(json_t **orders, size_t count);
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Directories by descriptor: who one is, opening below it, moving it without replacing anything. */
+#ifndef VENVD_WORKER_PLACE_H
+#define VENVD_WORKER_PLACE_H
+#include <jansson.h>
+#include <sys/stat.h>
+#include "util.h"
+
+/* What tells one directory from every other one. btime 0: unknown, or any. */
+struct identity {
+	int64_t ino;
+	int64_t btime_ns;
+};
+
+int place_statx(int dir_fd, const char *name, struct statx *ret);      /* never follows a link */
+struct identity place_identity(const struct statx *);
+/* Whether dir_fd/name is a directory and the one that is wanted. false with errno ENOENT, ESTALE (it is
+ * another) or what the kernel said. */
+bool place_is(int dir_fd, const char *name, struct identity want);
+
+/* One component below dir_fd: neither a link nor another mount. errno ELOOP, EXDEV, ... */
+int place_open(int dir_fd, const char *name, int flags);
+
+/* Mode of whatever an O_PATH descriptor refers to. */
+int place_chmod(int path_fd, mode_t mode);
+
+/* Renames a directory; EEXIST if the target is there. A directory that may not be written is made
+ * writable for the moment of the move. */
+int place_move(int from_fd, const char *from, int to_fd, const char *to);
+
+/* The directory of the daemon's state, made if it is not there. */
+int place_state_dir(const char *name);
+
+/* Whether name is one component that stays in its directory. */
+bool place_component(const char *name);
+
+/* A regular file's content, at most max bytes, never waiting for a FIFO's writer or a device. -1 with
+ * errno; EFBIG if there is more, EINVAL if it is no regular file. *ret_st may be NULL. */
+int place_read(int dir_fd, const char *name, size_t max, struct text *ret, struct stat *ret_st);
+#endif

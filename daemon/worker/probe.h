@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* One interpreter: what it says about itself. */
+#ifndef VENVD_WORKER_PROBE_H
+#define VENVD_WORKER_PROBE_H
+#include "caller.h"
+#include "failure.h"
+
+struct interpreter {
+	char *path;             /* as it will be invoked: absolute */
+	char *executable;       /* its sys.executable */
+	char *implementation;   /* "cpython" */
+	char *version;          /* "3.12.1", "3.14.0rc1" */
+	int numbers[3];
+	bool has_venv, has_ensurepip;
+	const char *source;     /* constant; where it was found */
+	char *reason;           /* why this one was chosen */
+};
+#define _cleanup_interpreter_ __attribute__((cleanup(interpreter_done)))
+void interpreter_done(struct interpreter *);
+json_t *interpreter_json(const struct interpreter *);
+
+/* Whether the file's content begins with "#!": something that will run an interpreter, not one. */
+bool probe_is_shim(const char *path);
+/* Whether the interpreter at path is that of an environment. */
+bool probe_in_environment(const char *path);
+
+/* Is path safe to execute, and something that could be? NoSuchInterpreter, UnsafeInterpreter,
+ * InterpreterFailed. `named` is what the user wrote. */
+int probe_check(const char *path, const char *named, struct failure *);
+
+/* Asks the interpreter at path; a shim is asked in the caller's directory for the one behind it, which
+ * is then checked and asked. Errors as above, and Unsupported for Python 2. */
+int probe_ask(const char *path, const struct caller *, int timeout_ms, struct interpreter *ret,
+    struct failure *);
+
+/* NULL if environments can be made with (or without) pip; else sets NoEnsurepip and returns -1. */
+int probe_require_venv(const struct interpreter *, bool with_pip, struct failure *);
+#endif

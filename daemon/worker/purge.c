@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The orders that remove for good. What is to go is first moved into the stage, and that move is on the
+ * disk before the first unlink: after a crash there is a whole tree in its place or a rest in the stage
+ * that nobody takes for an environment.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "orders.h"
+#include "orders_do.h"
+#include "paths.h"
+#include "place.h"
+#include "remove.h"
+#include "talk.h"
+
+static int answer(struct removal *r, json_t **ret, struct failure *f)
+{
+	if (r->gone)
+		return failure_gone(f);
+	*ret = json_pack("{sI}", "removed", r->removed);
+	json_object_set_new(*ret, "kept", r->kept ? json_incref(r->kept) : json_array());
+	return 0;
+}
+
+static int check_entry(const char *entry, struct failure *f)
+{
+	if (place_component(entry))
+		return 0;
+	return failure_reason(f, ERROR_FAILED, "'%s' is no name of an entry", entry);
+}
+
+/* The rest of an earlier attempt under the same name makes way. */
+static int move_to_stage(struct removal *r, int from_fd, const char *name, int stage, const char *entry)
+{
+	if (place_move(from_fd, name, stage, entry) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	remove_entry(r, stage, entry);
+	return place_move(from_fd, name, stage, entry);
+}
+
+static int purge_trash(struct removal *r, int stage, const char *entry, struct failure *f)
+{
+	_cleanup_fd_ int trash = place_state_dir(PATH_TRASH);
+	if (trash < 0)
+		return failure_errno(f, "cannot open the trash");
+	if (move_to_stage(r, trash, entry, stage, entry) == 0) {
+		if (fsync(WORKER_FD_ROOT) < 0 || fsync(trash) < 0 || fsync(stage) < 0)
+			return failure_errno(f, "cannot sync the root");
+	} else if (errno != ENOENT) {
+		return failure_errno(f, "cannot take '%s' out of the trash", entry);
+	}
+	remove_entry(r, stage, entry);
+	return 0;
+}
+
+int do_purge(json_t *order, json_t **ret, struct failure *f)
+{
+	const char *where, *entry = NULL;
+	json_t *value = NULL;
+	talk_unpack(order, "{s:s, s?o}", "where", &where, "entry", &value);
+	entry = json_string_value(value);
+	_cleanup_removal_ struct removal r = { 0 };
+	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
+	if (stage < 0)
+		return failure_errno(f, "cannot open the stage");
+	if (entry && check_entry(entry, f) < 0)
+		return -1;
+	bool trash = strcmp(where, "trash") == 0;
+	if (trash && !entry)
+		return failure_reason(f, ERROR_FAILED, "the whole trash is never purged at once");
+	if (trash && purge_trash(&r, stage, entry, f) < 0)
+		return -1;
+	if (!trash && entry)
+		remove_entry(&r, stage, entry);
+	else if (!trash)
+		remove_contents(&r, stage, NULL);
+	return answer(&r, ret, f);
+}
+
+int do_purge_name(json_t *order, json_t **ret, struct failure *f)
+{
+	const char *name, *entry;
+	json_int_t ino, btime;
+	talk_unpack(order, "{s:s, s:s, s:I, s:I}", "name", &name, "entry", &entry, "ino", &ino,
+	    "btime", &btime);
+	struct identity want = { .ino = ino, .btime_ns = btime };
+	_cleanup_removal_ struct removal r = { 0 };
+	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
+	if (stage < 0)
+		return failure_errno(f, "cannot open the stage");
+	if (check_entry(entry, f) < 0 || check_entry(name, f) < 0)
+		return -1;
+	if (!place_is(WORKER_FD_ROOT, name, want)) {
+		/* Repeated after a crash: it may be on its way already. */
+		if (!place_is(stage, entry, want))
+			return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT,
+			    json_pack("{so}", "name", failure_text(name)));
+	} else if (move_to_stage(&r, WORKER_FD_ROOT, name, stage, entry) == 0) {
+		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
+			return failure_errno(f, "cannot sync the root");
+	} else if (errno == EXDEV) {
+		remove_in_place(&r, WORKER_FD_ROOT, name);
+		if (fsync(WORKER_FD_ROOT) < 0)
+			return failure_errno(f, "cannot sync the root");
+		if (!r.gone && r.kept)
+			return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", name,
+			    json_string_value(json_array_get(r.kept, 0)));
+		return answer(&r, ret, f);
+	} else {
+		return failure_errno(f, "cannot move '%s' out of the root", name);
+	}
+	remove_entry(&r, stage, entry);
+	return answer(&r, ret, f);
+}
+
+int do_purge_state(json_t *order, json_t **ret, struct failure *f)
+{
+	(void)order;
+	_cleanup_removal_ struct removal r = { 0 };
+	remove_contents(&r, WORKER_FD_STATE, PATH_LOCK);
+	if (r.gone)
+		return failure_gone(f);
+	if (json_array_size(r.kept) > 0)
+		return failure_reason(f, ERROR_FAILED, "cannot remove %s",
+		    json_string_value(json_array_get(r.kept, 0)));
+	if (unlinkat(WORKER_FD_STATE, PATH_LOCK, 0) < 0 && errno != ENOENT)
+		return failure_errno(f, "cannot remove '%s/%s'", PATH_STATE, PATH_LOCK);
+	if (unlinkat(WORKER_FD_ROOT, PATH_STATE, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		return failure_errno(f, "cannot remove '%s'", PATH_STATE);
+	(void)ret;
+	return 0;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * venvd-worker: all file-system work of venvd and every Python child. Started by venvd alone, never by a
+ * person; proto/orders.h is the whole of what it understands. "resident" does short orders in batches
+ * until EOF; "order" does one, at nice 10 and idle I/O, and ends.
+ *
+ * It keeps nothing between orders, decides nothing about names, and does not outlive its daemon: at EOF
+ * the child and all of its descendants are killed before it ends.
+ */
+#include <linux/ioprio.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "child.h"
+#include "limits.h"
+#include "orders_do.h"
+#include "talk.h"
+
+#define ORDER_NICE 10
+
+static const struct {
+	const char *op;
+	int (*run)(json_t *order, json_t **ret, struct failure *);
+} table[] = {
+	{ "create", do_create },
+	{ "inspect", do_inspect },
+	{ "interpreters", do_interpreters },
+	{ "purge", do_purge },
+	{ "purge-name", do_purge_name },
+	{ "purge-state", do_purge_state },
+	{ "scan", do_scan },
+};
+
+static int run(json_t *order)
+{
+	const char *op;
+	json_int_t id;
+	talk_unpack(order, "{s:I, s:s}", "id", &id, "op", &op);
+	for (size_t i = 0; i < ARRAY_LENGTH(table); i++) {
+		if (strcmp(table[i].op, op) != 0)
+			continue;
+		_cleanup_failure_ struct failure failure = { 0 };
+		json_t *answer = NULL;
+		if (table[i].run(order, &answer, &failure) == 0)
+			talk_answer(order, answer);
+		else if (!failure_is_gone(&failure))
+			talk_fail(order, &failure);
+		return 0;
+	}
+	fprintf(stderr, "venvd-worker: unknown order '%s'\n", op);
+	return 1;
+}
+
+static int serve_one(void)
+{
+	(void)!nice(ORDER_NICE);
+	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+	child_init();
+	json_auto_t *order = talk_next(true);
+	return order ? run(order) : 0;
+}
+
+static int serve_resident(void)
+{
+	static json_t *orders[LIMIT_SHORT_ORDERS];
+	signal(SIGTERM, SIG_IGN);       /* what the daemon has accepted is finished; EOF ends it */
+	while ((orders[0] = talk_next(true))) {
+		size_t count = 1;
+		while (count < LIMIT_SHORT_ORDERS && (orders[count] = talk_next(false)))
+			count++;
+		do_short(orders, count);
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 2 || (strcmp(argv[1], "resident") != 0 && strcmp(argv[1], "order") != 0)) {
+		fprintf(stderr, "venvd-worker: this program is started by venvd alone\n");
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN);        /* a terminal's ^C is for the daemon to deal with */
+	signal(SIGHUP, SIG_IGN);
+	umask(022);
+	talk_init();
+	int status = strcmp(argv[1], "resident") == 0 ? serve_resident() : serve_one();
+	talk_done_with();
+	return status;
+}
