@@ -37,8 +37,7 @@ static const char config_usage[] =
     "Keeps the Python virtual environments below DIR (default: $VENVD_ROOT, $WORKON_HOME,\n"
     "~/.virtualenvs) and serves io.venvd on DIR/.venvd/io.venvd. See venvd(8).\n";
 
-char *
-config_set(struct config *config, const char *assignment)
+char *config_set(struct config *config, const char *assignment)
 {
 	const char *equals = strchr(assignment, '=');
 	const char *keys[CONFIG_KEYS];
@@ -65,8 +64,7 @@ config_set(struct config *config, const char *assignment)
 	    close_one != NULL ? close_one : "", close_one != NULL ? "=NUMBER" : "");
 }
 
-static void
-config_defaults(struct config *config)
+static void config_defaults(struct config *config)
 {
 	*config = (struct config){ .ready_fd = -1 };
 	for (size_t i = 0; i < CONFIG_KEYS; i++)
@@ -75,15 +73,13 @@ config_defaults(struct config *config)
 	config->value[CONFIG_JOBS_RUNNING] = cores < 1 ? 1 : cores > 64 ? 64 : cores;
 }
 
-static void __attribute__((noreturn))
-config_refuse(const char *what, const char *detail)
+static void __attribute__((noreturn)) config_refuse(const char *what, const char *detail)
 {
 	fprintf(stderr, "error: %s%s\nhint: venvd --help\n", what, detail);
 	exit(EXIT_USAGE);
 }
 
-static int
-config_fd(const char *s)
+static int config_fd(const char *s)
 {
 	char *end;
 	long value = strtol(s, &end, 10);
@@ -92,8 +88,7 @@ config_fd(const char *s)
 	return (int)value;
 }
 
-static void
-config_option(struct config *config, int option, const char **root)
+static void config_option(struct config *config, int option, const char **root)
 {
 	_cleanup_free_ char *why = NULL;
 	switch (option) {
@@ -130,8 +125,7 @@ config_option(struct config *config, int option, const char **root)
 	}
 }
 
-void
-config_read(struct config *config, int argc, char **argv)
+void config_read(struct config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "root", required_argument, NULL, 'r' },
@@ -158,8 +152,7 @@ config_read(struct config *config, int argc, char **argv)
 		config_refuse(why, "");
 }
 
-void
-config_done(struct config *config)
+void config_done(struct config *config)
 {
 	free(config->root);
 	free(config->socket);

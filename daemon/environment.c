@@ -10,7 +10,6 @@
  * holds the environment. What it knows of the disk is what was last told; looking is for the
  * workers.
  */
-#include <inttypes.h>
 #include <string.h>
 #include "environment.h"
 #include "names.h"

@@ -80,8 +80,7 @@ static void worker_end(struct worker *);
 
 /* --- one order --- */
 
-static void
-job_free(struct job *j)
+static void job_free(struct job *j)
 {
 	if (j->timer != NULL)
 		event_free(j->timer);
@@ -91,8 +90,7 @@ job_free(struct job *j)
 }
 
 /* The job leaves its worker and its caller hears the outcome. */
-static void
-job_finish(struct job *j, enum error_code code, const json_t *result)
+static void job_finish(struct job *j, enum error_code code, const json_t *result)
 {
 	struct jobs *jobs = j->jobs;
 	if (j->worker != NULL)
@@ -106,16 +104,14 @@ job_finish(struct job *j, enum error_code code, const json_t *result)
 	venvd_stop_if_idle(jobs->venvd);
 }
 
-static void
-job_fail(struct job *j, const char *reason)
+static void job_fail(struct job *j, const char *reason)
 {
 	json_t *parameters = json_pack("{s:s}", "reason", reason);
 	job_finish(j, ERROR_FAILED, parameters);
 	json_decref(parameters);
 }
 
-static void
-worker_write(struct worker *w, const json_t *frame)
+static void worker_write(struct worker *w, const json_t *frame)
 {
 	_cleanup_text_ struct text text = { 0 };
 	frame_add(&text, frame);
@@ -123,8 +119,7 @@ worker_write(struct worker *w, const json_t *frame)
 		bufferevent_write(w->socket, text.data, text.len);
 }
 
-static void
-job_take_frame(struct worker *w, const json_t *frame)
+static void job_take_frame(struct worker *w, const json_t *frame)
 {
 	json_int_t id = json_integer_value(json_object_get(frame, "id"));
 	struct job *j;
@@ -154,8 +149,7 @@ job_take_frame(struct worker *w, const json_t *frame)
 
 /* --- one worker process --- */
 
-static void
-worker_grace_cb(evutil_socket_t fd, short what, void *arg)
+static void worker_grace_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct worker *w = arg;
@@ -163,8 +157,7 @@ worker_grace_cb(evutil_socket_t fd, short what, void *arg)
 	kill(-w->pid, SIGKILL);
 }
 
-static void
-worker_end(struct worker *w)
+static void worker_end(struct worker *w)
 {
 	struct timeval tv = { .tv_sec = JOB_GRACE_US / 1000000, .tv_usec = JOB_GRACE_US % 1000000 };
 	if (w->socket != NULL)
@@ -173,8 +166,7 @@ worker_end(struct worker *w)
 		event_add(w->grace, &tv);
 }
 
-static void
-worker_read_cb(struct bufferevent *socket, void *arg)
+static void worker_read_cb(struct bufferevent *socket, void *arg)
 {
 	struct worker *w = arg;
 	struct evbuffer *in = bufferevent_get_input(socket);
@@ -195,8 +187,7 @@ worker_read_cb(struct bufferevent *socket, void *arg)
 	}
 }
 
-static void
-worker_event_cb(struct bufferevent *socket, short what, void *arg)
+static void worker_event_cb(struct bufferevent *socket, short what, void *arg)
 {
 	struct worker *w = arg;
 	if ((what & (BEV_EVENT_EOF | BEV_EVENT_ERROR)) == 0)
@@ -210,14 +201,12 @@ worker_event_cb(struct bufferevent *socket, short what, void *arg)
 }
 
 /* A copy far above the numbers that the worker gets, or -1 for -1. */
-static int
-job_high_fd(int fd)
+static int job_high_fd(int fd)
 {
 	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, JOB_SOURCE_FD);
 }
 
-static char **
-worker_environment(void)
+static char **worker_environment(void)
 {
 	static const char *const kept[] = { "HOME", "USER", "LOGNAME", "PYENV_ROOT", "TMPDIR",
 		"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS" };
@@ -234,8 +223,7 @@ worker_environment(void)
 }
 
 /* The worker's side of the pair is `theirs`. Returns 0 or an errno. */
-static int
-worker_spawn(struct worker *w, int theirs)
+static int worker_spawn(struct worker *w, int theirs)
 {
 	struct jobs *jobs = w->jobs;
 	posix_spawn_file_actions_t files;
@@ -273,8 +261,7 @@ worker_spawn(struct worker *w, int theirs)
 }
 
 /* NULL, with the reason in the log, if no process could be had. */
-static struct worker *
-worker_new(struct jobs *jobs, bool resident)
+static struct worker *worker_new(struct jobs *jobs, bool resident)
 {
 	int pair[2];
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
@@ -309,8 +296,7 @@ worker_new(struct jobs *jobs, bool resident)
 }
 
 /* The orders of a resident worker that died go to the next one, in their order. */
-static void
-worker_give_up_short(struct worker *w)
+static void worker_give_up_short(struct worker *w)
 {
 	struct jobs *jobs = w->jobs;
 	struct job *j, *next;
@@ -341,8 +327,7 @@ worker_give_up_short(struct worker *w)
 }
 
 /* Whatever a dead worker left behind is our child now, and nobody else's. */
-static void
-worker_kill_orphans(struct jobs *jobs)
+static void worker_kill_orphans(struct jobs *jobs)
 {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
@@ -365,8 +350,7 @@ worker_kill_orphans(struct jobs *jobs)
 }
 
 /* Called for each of the two ends; the second one settles what is left and frees the worker. */
-static void
-worker_unref(struct worker *w)
+static void worker_unref(struct worker *w)
 {
 	struct jobs *jobs = w->jobs;
 	if (!w->exited || w->socket != NULL)
@@ -388,8 +372,7 @@ worker_unref(struct worker *w)
 	venvd_stop_if_idle(jobs->venvd);
 }
 
-static void
-worker_exited(struct jobs *jobs, pid_t pid, int status)
+static void worker_exited(struct jobs *jobs, pid_t pid, int status)
 {
 	struct worker *w;
 	TAILQ_FOREACH(w, &jobs->workers, entry)
@@ -409,8 +392,7 @@ worker_exited(struct jobs *jobs, pid_t pid, int status)
 	worker_unref(w);
 }
 
-static void
-job_sigchld_cb(evutil_socket_t fd, short what, void *arg)
+static void job_sigchld_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	int status;
@@ -421,8 +403,7 @@ job_sigchld_cb(evutil_socket_t fd, short what, void *arg)
 
 /* --- long orders --- */
 
-static void
-job_deadline_cb(evutil_socket_t fd, short what, void *arg)
+static void job_deadline_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct job *j = arg;
@@ -434,8 +415,7 @@ job_deadline_cb(evutil_socket_t fd, short what, void *arg)
 		worker_end(j->worker);
 }
 
-static void
-job_run(struct job *j)
+static void job_run(struct job *j)
 {
 	struct jobs *jobs = j->jobs;
 	struct worker *w = worker_new(jobs, false);
@@ -457,8 +437,7 @@ job_run(struct job *j)
 	}
 }
 
-static void
-job_run_next(struct jobs *jobs)
+static void job_run_next(struct jobs *jobs)
 {
 	struct job *j;
 	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL &&
@@ -469,8 +448,7 @@ job_run_next(struct jobs *jobs)
 	}
 }
 
-static struct job *
-job_new(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+static struct job *job_new(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 	j->jobs = jobs;
@@ -483,15 +461,13 @@ job_new(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 }
 
 /* A job is never run inside job_start(): its caller has not kept the pointer yet. */
-static void
-job_start_cb(evutil_socket_t fd, short what, void *arg)
+static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	job_run_next(arg);
 }
 
-struct job *
-job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg)
 {
 	struct timeval now = { 0, 0 };
@@ -509,8 +485,7 @@ job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *f
 	return j;
 }
 
-void
-job_send(struct job *j, json_t *frame)
+void job_send(struct job *j, json_t *frame)
 {
 	json_object_set_new(frame, "id", json_integer(j->id));
 	if (j->worker != NULL)
@@ -519,15 +494,13 @@ job_send(struct job *j, json_t *frame)
 }
 
 /* The end of a job that no worker has yet, outside of whoever cancelled it. */
-static void
-job_dropped_cb(evutil_socket_t fd, short what, void *arg)
+static void job_dropped_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	job_finish(arg, ERROR_CANCELLED, NULL);
 }
 
-void
-job_cancel(struct job *j)
+void job_cancel(struct job *j)
 {
 	struct timeval now = { 0, 0 };
 	if (j->end != ERROR_NONE)
@@ -543,8 +516,7 @@ job_cancel(struct job *j)
 	event_add(j->timer, &now);
 }
 
-void
-jobs_cancel_all(struct jobs *jobs)
+void jobs_cancel_all(struct jobs *jobs)
 {
 	struct job *j;
 	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL)
@@ -557,8 +529,7 @@ jobs_cancel_all(struct jobs *jobs)
 
 /* --- short orders --- */
 
-bool
-jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 {
 	if (jobs->resident == NULL || jobs->resident->socket == NULL || jobs->resident->exited)
 		jobs->resident = worker_new(jobs, true);
@@ -578,8 +549,7 @@ jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 /* --- the room --- */
 
 /* The worker lies beside us in a build directory, or in libexec of the prefix that holds us. */
-static int
-jobs_open_worker(char **ret_why)
+static int jobs_open_worker(char **ret_why)
 {
 	static const char *const places[] = { "venvd-worker", "../libexec/venvd/venvd-worker" };
 	char exe[4096];
@@ -600,8 +570,7 @@ jobs_open_worker(char **ret_why)
 	return -1;
 }
 
-struct jobs *
-jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, char **ret_why)
+struct jobs *jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, char **ret_why)
 {
 	int binary = jobs_open_worker(ret_why);
 	if (binary < 0)
@@ -622,26 +591,22 @@ jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, char **ret_why
 	return jobs;
 }
 
-size_t
-jobs_running(const struct jobs *jobs)
+size_t jobs_running(const struct jobs *jobs)
 {
 	return jobs->running_count;
 }
 
-size_t
-jobs_queued(const struct jobs *jobs)
+size_t jobs_queued(const struct jobs *jobs)
 {
 	return jobs->waiting_count;
 }
 
-bool
-jobs_idle(const struct jobs *jobs)
+bool jobs_idle(const struct jobs *jobs)
 {
 	return jobs->running_count == 0 && jobs->waiting_count == 0 && jobs->short_count == 0;
 }
 
-void
-jobs_close(struct jobs *jobs)
+void jobs_close(struct jobs *jobs)
 {
 	if (jobs->closing)
 		return;
@@ -651,14 +616,12 @@ jobs_close(struct jobs *jobs)
 		worker_end(w);
 }
 
-bool
-jobs_gone(const struct jobs *jobs)
+bool jobs_gone(const struct jobs *jobs)
 {
 	return TAILQ_EMPTY(&jobs->workers);
 }
 
-void
-jobs_kill(struct jobs *jobs)
+void jobs_kill(struct jobs *jobs)
 {
 	struct worker *w;
 	jobs->closing = true;
@@ -668,8 +631,7 @@ jobs_kill(struct jobs *jobs)
 	worker_kill_orphans(jobs);
 }
 
-void
-jobs_free(struct jobs *jobs)
+void jobs_free(struct jobs *jobs)
 {
 	if (jobs == NULL)
 		return;

@@ -25,8 +25,7 @@ static struct {
 } log_state;
 
 /* The default root has the plain name; every other one gets a short hash of its path beside it. */
-static char *
-log_name(const char *root)
+static char *log_name(const char *root)
 {
 	uint32_t hash = 2166136261u;
 	for (const char *p = root; *p != '\0'; p++)
@@ -38,8 +37,7 @@ log_name(const char *root)
 	return xasprintf("venvd-%08x.log", hash);
 }
 
-static char *
-log_directory(void)
+static char *log_directory(void)
 {
 	const char *state = getenv("XDG_STATE_HOME");
 	if (state != NULL && state[0] == '/')
@@ -48,8 +46,7 @@ log_directory(void)
 	return home != NULL ? xasprintf("%s/.local/state/venvd", home) : NULL;
 }
 
-static void
-log_make_directories(const char *path)
+static void log_make_directories(const char *path)
 {
 	_cleanup_free_ char *copy = xstrdup(path);
 	for (char *p = strchr(copy + 1, '/'); p != NULL; p = strchr(p + 1, '/')) {
@@ -59,8 +56,7 @@ log_make_directories(const char *path)
 	}
 }
 
-static void
-log_open_file(void)
+static void log_open_file(void)
 {
 	int fd = open(log_state.path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -74,8 +70,7 @@ log_open_file(void)
 		close(fd);
 }
 
-void
-log_open(const char *root)
+void log_open(const char *root)
 {
 	if (root == NULL) {
 		log_state.priorities = getenv("JOURNAL_STREAM") != NULL;
@@ -88,21 +83,18 @@ log_open(const char *root)
 	log_open_file();
 }
 
-void
-log_reopen(void)
+void log_reopen(void)
 {
 	if (log_state.path != NULL)
 		log_open_file();
 }
 
-const char *
-log_path(void)
+const char *log_path(void)
 {
 	return log_state.path;
 }
 
-static void
-log_rotate(void)
+static void log_rotate(void)
 {
 	_cleanup_free_ char *old = xasprintf("%s.1", log_state.path);
 	if (rename(log_state.path, old) == 0)
@@ -111,8 +103,7 @@ log_rotate(void)
 		log_state.size = 0;
 }
 
-static void PRINTF_LIKE(3, 0)
-log_line(int priority, const char *word, const char *fmt, va_list ap)
+static void PRINTF_LIKE(3, 0) log_line(int priority, const char *word, const char *fmt, va_list ap)
 {
 	char message[1024];
 	vsnprintf(message, sizeof(message), fmt, ap);

@@ -38,15 +38,13 @@ struct interfaces {
 	struct idl *idl[2];
 };
 
-static void __attribute__((noreturn))
-interfaces_broken(const char *what, const char *detail)
+static void __attribute__((noreturn)) interfaces_broken(const char *what, const char *detail)
 {
 	log_error("this venvd was built wrong: %s: %s", what, detail);
 	abort();
 }
 
-struct interfaces *
-interfaces_new(void)
+struct interfaces *interfaces_new(void)
 {
 	const char *const texts[] = { idl_text_io_venvd, idl_text_org_varlink_service };
 	struct interfaces *all = xcalloc(1, sizeof(*all));
@@ -68,8 +66,7 @@ interfaces_new(void)
 	return all;
 }
 
-void
-interfaces_free(struct interfaces *all)
+void interfaces_free(struct interfaces *all)
 {
 	if (all == NULL)
 		return;
@@ -79,8 +76,7 @@ interfaces_free(struct interfaces *all)
 }
 
 /* The interface whose name is what stands before the method's last dot. */
-static const struct idl *
-method_interface(const struct interfaces *all, const char *method, const char *dot)
+static const struct idl *method_interface(const struct interfaces *all, const char *method, const char *dot)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(all->idl); i++) {
 		const char *name = idl_name(all->idl[i]);
@@ -90,8 +86,7 @@ method_interface(const struct interfaces *all, const char *method, const char *d
 	return NULL;
 }
 
-static void
-method_run(struct venvd *v, struct request *r)
+static void method_run(struct venvd *v, struct request *r)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(method_table); i++) {
 		if (strcmp(method_table[i].name, r->call.method) != 0)
@@ -103,8 +98,7 @@ method_run(struct venvd *v, struct request *r)
 	request_error(r, ERROR_METHOD_NOT_IMPLEMENTED, json_pack("{s:s}", "method", r->call.method));
 }
 
-void
-method_dispatch(struct request *r)
+void method_dispatch(struct request *r)
 {
 	struct venvd *v = r->venvd;
 	const char *method = r->call.method, *dot = strrchr(method, '.');
@@ -131,8 +125,7 @@ method_dispatch(struct request *r)
 		method_run(v, r);
 }
 
-bool
-method_refuse_name(struct request *r, const char *name)
+bool method_refuse_name(struct request *r, const char *name)
 {
 	const char *rule = name_rule_broken(name);
 	if (rule == NULL)
@@ -141,8 +134,7 @@ method_refuse_name(struct request *r, const char *name)
 	return true;
 }
 
-bool
-method_refuse_length(struct request *r, const char *parameter, size_t max)
+bool method_refuse_length(struct request *r, const char *parameter, size_t max)
 {
 	const char *value = request_string(r, parameter);
 	if (value == NULL || strlen(value) <= max)
@@ -151,8 +143,7 @@ method_refuse_length(struct request *r, const char *parameter, size_t max)
 	return true;
 }
 
-bool
-method_refuse_caller(struct request *r)
+bool method_refuse_caller(struct request *r)
 {
 	const json_t *caller = request_value(r, "caller");
 	const char *path = json_string_value(json_object_get(caller, "path"));
@@ -173,8 +164,7 @@ method_refuse_caller(struct request *r)
 	return wrong != NULL;
 }
 
-bool
-method_refuse_change(struct venvd *v, struct request *r)
+bool method_refuse_change(struct venvd *v, struct request *r)
 {
 	if (v->stopping) {
 		request_error(r, ERROR_SHUTTING_DOWN, NULL);
@@ -193,8 +183,7 @@ method_refuse_change(struct venvd *v, struct request *r)
 	return true;
 }
 
-json_t *
-method_caller(const struct request *r)
+json_t *method_caller(const struct request *r)
 {
 	const json_t *caller = request_value(r, "caller");
 	json_t *environment = json_object_get(caller, "environment");
@@ -203,8 +192,7 @@ method_caller(const struct request *r)
 	    "environment", json_is_object(environment) ? json_incref(environment) : json_object());
 }
 
-json_t *
-method_environment(const struct venvd *v, const struct environment *env)
+json_t *method_environment(const struct venvd *v, const struct environment *env)
 {
 	return json_pack("{s:o}", "environment", environment_to_json(env, v->config.root, FIELDS_ALL));
 }

@@ -39,8 +39,7 @@ struct creation {
 
 static void create_roll_back(struct creation *);
 
-static void
-create_free(struct creation *c)
+static void create_free(struct creation *c)
 {
 	free(c->entry);
 	free(c->interpreter_reason);
@@ -49,8 +48,7 @@ create_free(struct creation *c)
 }
 
 /* Remembers the first thing that went wrong. */
-static void
-create_fail(struct creation *c, enum error_code code, const json_t *parameters)
+static void create_fail(struct creation *c, enum error_code code, const json_t *parameters)
 {
 	if (c->error != ERROR_NONE)
 		return;
@@ -58,8 +56,7 @@ create_fail(struct creation *c, enum error_code code, const json_t *parameters)
 	c->error_parameters = parameters != NULL ? json_deep_copy(parameters) : NULL;
 }
 
-static void
-create_cancel(struct operation *op)
+static void create_cancel(struct operation *op)
 {
 	struct creation *c = (struct creation *)op;
 	create_fail(c, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_CANCELLED, NULL);
@@ -69,8 +66,7 @@ create_cancel(struct operation *op)
 
 /* --- the way back --- */
 
-static void
-create_refuse(struct creation *c)
+static void create_refuse(struct creation *c)
 {
 	struct venvd *v = c->op.venvd;
 	struct environment *env = c->op.env;
@@ -86,8 +82,7 @@ create_refuse(struct creation *c)
 	venvd_stop_if_idle(v);
 }
 
-static void
-create_discarded(enum error_code code, const json_t *result, void *arg)
+static void create_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
 	if (code != ERROR_NONE) {
@@ -98,8 +93,7 @@ create_discarded(enum error_code code, const json_t *result, void *arg)
 	create_refuse(c);
 }
 
-static void
-create_roll_back(struct creation *c)
+static void create_roll_back(struct creation *c)
 {
 	struct environment *env = c->op.env;
 	if (c->job != NULL || c->committing)
@@ -117,8 +111,7 @@ create_roll_back(struct creation *c)
 
 /* --- the way forward --- */
 
-static void
-create_ready(bool ok, void *arg)
+static void create_ready(bool ok, void *arg)
 {
 	struct creation *c = arg;
 	struct venvd *v = c->op.venvd;
@@ -140,8 +133,7 @@ create_ready(bool ok, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-static void
-create_done(enum error_code code, const json_t *result, void *arg)
+static void create_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
 	struct environment *env = c->op.env;
@@ -160,8 +152,7 @@ create_done(enum error_code code, const json_t *result, void *arg)
 	store_put(c->op.venvd->store, env, create_ready, c);
 }
 
-static void
-create_intent_on_disk(bool ok, void *arg)
+static void create_intent_on_disk(bool ok, void *arg)
 {
 	struct creation *c = arg;
 	c->committing = false;
@@ -180,8 +171,7 @@ create_intent_on_disk(bool ok, void *arg)
 	create_roll_back(c);
 }
 
-static void
-create_reserved(struct creation *c, const json_t *frame)
+static void create_reserved(struct creation *c, const json_t *frame)
 {
 	struct environment *env = c->op.env;
 	const json_t *interpreter = json_object_get(frame, "interpreter");
@@ -200,8 +190,7 @@ create_reserved(struct creation *c, const json_t *frame)
 	store_put(c->op.venvd->store, env, create_intent_on_disk, c);
 }
 
-static void
-create_frame(const char *kind, const json_t *frame, void *arg)
+static void create_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct creation *c = arg;
 	if (strcmp(kind, "progress") == 0) {
@@ -215,8 +204,7 @@ create_frame(const char *kind, const json_t *frame, void *arg)
 /* --- what is asked for --- */
 
 /* The prompt goes into files as one line of text, and onto terminals. */
-static bool
-create_refuse_prompt(struct request *r)
+static bool create_refuse_prompt(struct request *r)
 {
 	const char *prompt = request_string(r, "prompt");
 	if (prompt == NULL)
@@ -230,8 +218,7 @@ create_refuse_prompt(struct request *r)
 	return method_refuse_length(r, "prompt", LIMIT_PROMPT_BYTES);
 }
 
-static json_t *
-create_order(const struct venvd *v, const struct request *r, const char *entry)
+static json_t *create_order(const struct venvd *v, const struct request *r, const char *entry)
 {
 	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:b,s:b,s:s?,s:I}", "op", "create",
 	    "name", request_string(r, "name"), "entry", entry, "root", v->config.root,
@@ -244,8 +231,7 @@ create_order(const struct venvd *v, const struct request *r, const char *entry)
 }
 
 /* A name whose directory is gone is free again: its row goes. Answered; true if it was not free. */
-static bool
-create_refuse_taken(struct venvd *v, struct request *r, const char *name)
+static bool create_refuse_taken(struct venvd *v, struct request *r, const char *name)
 {
 	struct environment *there = index_get(v->index, name);
 	if (there == NULL)
@@ -260,8 +246,7 @@ create_refuse_taken(struct venvd *v, struct request *r, const char *name)
 	return false;
 }
 
-void
-method_create(struct venvd *v, struct request *r)
+void method_create(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || create_refuse_prompt(r) ||

@@ -39,23 +39,20 @@ struct emptying {
 	char *name;
 };
 
-static void
-removal_free(struct removal *d)
+static void removal_free(struct removal *d)
 {
 	free(d->entry);
 	free(d);
 }
 
-static json_t *
-removal_identity(const char *op, const struct environment *env, const char *entry)
+static json_t *removal_identity(const char *op, const struct environment *env, const char *entry)
 {
 	return json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", op, "name", env->name,
 	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
 }
 
 /* It stays what it was: the intent is taken back. A directory that is gone is missing from now on. */
-static void
-removal_failed(struct removal *d, enum error_code code, const json_t *parameters)
+static void removal_failed(struct removal *d, enum error_code code, const json_t *parameters)
 {
 	struct venvd *v = d->op.venvd;
 	struct environment *env = d->op.env;
@@ -70,8 +67,7 @@ removal_failed(struct removal *d, enum error_code code, const json_t *parameters
 	venvd_stop_if_idle(v);
 }
 
-static void
-removal_trashed(enum error_code code, const json_t *result, void *arg)
+static void removal_trashed(enum error_code code, const json_t *result, void *arg)
 {
 	struct removal *d = arg;
 	struct venvd *v = d->op.venvd;
@@ -94,8 +90,7 @@ removal_trashed(enum error_code code, const json_t *result, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-static void
-removal_removed(enum error_code code, const json_t *result, void *arg)
+static void removal_removed(enum error_code code, const json_t *result, void *arg)
 {
 	struct removal *d = arg;
 	struct venvd *v = d->op.venvd;
@@ -119,8 +114,7 @@ removal_removed(enum error_code code, const json_t *result, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-static void
-removal_intent_on_disk(bool ok, void *arg)
+static void removal_intent_on_disk(bool ok, void *arg)
 {
 	struct removal *d = arg;
 	struct venvd *v = d->op.venvd;
@@ -147,8 +141,7 @@ removal_intent_on_disk(bool ok, void *arg)
 	json_decref(parameters);
 }
 
-static void
-removal_begin(struct venvd *v, struct request *r, struct environment *env, bool now)
+static void removal_begin(struct venvd *v, struct request *r, struct environment *env, bool now)
 {
 	struct removal *d = xcalloc(1, sizeof(*d));
 	d->now = now;
@@ -168,8 +161,7 @@ removal_begin(struct venvd *v, struct request *r, struct environment *env, bool 
 
 static void emptying_next(struct emptying *);
 
-static void
-emptying_purged(const char *why, void *arg)
+static void emptying_purged(const char *why, void *arg)
 {
 	struct emptying *e = arg;
 	struct venvd *v = e->op.venvd;
@@ -184,8 +176,7 @@ emptying_purged(const char *why, void *arg)
 	retention_arm(v->retention);
 }
 
-static void
-emptying_next(struct emptying *e)
+static void emptying_next(struct emptying *e)
 {
 	struct venvd *v = e->op.venvd;
 	struct environment *env = index_trash_get(v->index, e->name, NULL);
@@ -200,8 +191,7 @@ emptying_next(struct emptying *e)
 	venvd_stop_if_idle(v);
 }
 
-static void
-emptying_begin(struct venvd *v, struct request *r, struct environment *env)
+static void emptying_begin(struct venvd *v, struct request *r, struct environment *env)
 {
 	struct emptying *e = xcalloc(1, sizeof(*e));
 	e->name = xstrdup(env->name);
@@ -213,8 +203,7 @@ emptying_begin(struct venvd *v, struct request *r, struct environment *env)
 
 /* --- the methods --- */
 
-static bool
-delete_refuse_state(struct request *r, const struct environment *env)
+static bool delete_refuse_state(struct request *r, const struct environment *env)
 {
 	_cleanup_free_ char *reason = NULL;
 	if (env->busy != NULL || env->state == STATE_CREATING) {
@@ -230,8 +219,7 @@ delete_refuse_state(struct request *r, const struct environment *env)
 	return true;
 }
 
-void
-method_delete(struct venvd *v, struct request *r)
+void method_delete(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	bool now = request_bool(r, "now");
@@ -257,8 +245,7 @@ method_delete(struct venvd *v, struct request *r)
 	}
 }
 
-static void
-restore_done(enum error_code code, const json_t *result, void *arg)
+static void restore_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct restoring *b = arg;
 	struct venvd *v = b->op.venvd;
@@ -280,8 +267,7 @@ restore_done(enum error_code code, const json_t *result, void *arg)
 }
 
 /* A live name that only remembers a lost directory gives way. Answered; true if it does not. */
-static bool
-restore_refuse_taken(struct venvd *v, struct request *r, const char *name)
+static bool restore_refuse_taken(struct venvd *v, struct request *r, const char *name)
 {
 	struct environment *there = index_get(v->index, name);
 	if (there == NULL)
@@ -296,8 +282,7 @@ restore_refuse_taken(struct venvd *v, struct request *r, const char *name)
 	return true;
 }
 
-void
-method_restore(struct venvd *v, struct request *r)
+void method_restore(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r))

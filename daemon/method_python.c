@@ -15,8 +15,7 @@ struct search {
 	json_t *found;
 };
 
-static void
-search_gone(struct request *r, void *arg)
+static void search_gone(struct request *r, void *arg)
 {
 	struct search *s = arg;
 	s->request = NULL;
@@ -25,8 +24,7 @@ search_gone(struct request *r, void *arg)
 }
 
 /* With `more` each interpreter goes out when the next one is known, so that the last says so. */
-static void
-search_frame(const char *kind, const json_t *frame, void *arg)
+static void search_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct search *s = arg;
 	if (strcmp(kind, "interpreter") != 0 || s->request == NULL ||
@@ -38,8 +36,7 @@ search_frame(const char *kind, const json_t *frame, void *arg)
 	json_array_append(s->found, json_object_get(frame, "interpreter"));
 }
 
-static void
-search_done(enum error_code code, const json_t *result, void *arg)
+static void search_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct search *s = arg;
 	struct request *r = s->request;
@@ -57,8 +54,7 @@ search_done(enum error_code code, const json_t *result, void *arg)
 	free(s);
 }
 
-void
-method_list_interpreters(struct venvd *v, struct request *r)
+void method_list_interpreters(struct venvd *v, struct request *r)
 {
 	if (v->stopping) {
 		request_error(r, ERROR_SHUTTING_DOWN, NULL);

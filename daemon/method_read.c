@@ -23,8 +23,7 @@ struct listing {
 	char after_id[17];
 };
 
-static void
-list_free(void *arg)
+static void list_free(void *arg)
 {
 	struct listing *l = arg;
 	free(l->name);
@@ -33,8 +32,7 @@ list_free(void *arg)
 	free(l);
 }
 
-static bool
-list_matches(const struct listing *l, const struct environment *env)
+static bool list_matches(const struct listing *l, const struct environment *env)
 {
 	return (l->name == NULL || strcmp(l->name, env->name) == 0) &&
 	    (l->state < 0 || (int)env->state == l->state) &&
@@ -42,8 +40,7 @@ list_matches(const struct listing *l, const struct environment *env)
 }
 
 /* The first match behind env, or behind the cursor for NULL. */
-static const struct environment *
-list_next(const struct listing *l, const struct environment *env)
+static const struct environment *list_next(const struct listing *l, const struct environment *env)
 {
 	const struct index *index = l->venvd->index;
 	const char *after = env != NULL ? env->name : l->after;
@@ -65,8 +62,7 @@ list_next(const struct listing *l, const struct environment *env)
 	}
 }
 
-static void
-list_keep_cursor(struct listing *l, const struct environment *env)
+static void list_keep_cursor(struct listing *l, const struct environment *env)
 {
 	free(l->after);
 	l->after = xstrdup(env->name);
@@ -74,8 +70,7 @@ list_keep_cursor(struct listing *l, const struct environment *env)
 	memcpy(l->after_id, env->id, sizeof(l->after_id));
 }
 
-static bool
-list_turn(struct request *r, void *state, struct text *out)
+static bool list_turn(struct request *r, void *state, struct text *out)
 {
 	(void)r;
 	struct listing *l = state;
@@ -98,8 +93,7 @@ list_turn(struct request *r, void *state, struct text *out)
 }
 
 /* Everything in one reply, or ExpectedMore. */
-static void
-list_at_once(struct request *r, struct listing *l)
+static void list_at_once(struct request *r, struct listing *l)
 {
 	_cleanup_text_ struct text text = { 0 };
 	json_t *all = json_array();
@@ -119,8 +113,7 @@ list_at_once(struct request *r, struct listing *l)
 }
 
 /* False, answered, if a field is none. */
-static bool
-list_fields(struct request *r, environment_fields *ret)
+static bool list_fields(struct request *r, environment_fields *ret)
 {
 	const json_t *fields = request_value(r, "fields");
 	size_t i;
@@ -137,8 +130,7 @@ list_fields(struct request *r, environment_fields *ret)
 	return true;
 }
 
-static void
-list_answer(struct venvd *v, struct request *r, bool trash)
+static void list_answer(struct venvd *v, struct request *r, bool trash)
 {
 	environment_fields fields;
 	if (!list_fields(r, &fields) || method_refuse_length(r, "glob", LIMIT_GLOB_BYTES))
@@ -159,20 +151,17 @@ list_answer(struct venvd *v, struct request *r, bool trash)
 	list_free(l);
 }
 
-void
-method_list(struct venvd *v, struct request *r)
+void method_list(struct venvd *v, struct request *r)
 {
 	list_answer(v, r, false);
 }
 
-void
-method_list_trash(struct venvd *v, struct request *r)
+void method_list_trash(struct venvd *v, struct request *r)
 {
 	list_answer(v, r, true);
 }
 
-void
-method_get(struct venvd *v, struct request *r)
+void method_get(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	const struct environment *env = index_get(v->index, name);
@@ -183,8 +172,7 @@ method_get(struct venvd *v, struct request *r)
 }
 
 /* The environment that a path lies in: the component behind either spelling of the root. */
-static const struct environment *
-prompt_by_path(const struct venvd *v, const char *path)
+static const struct environment *prompt_by_path(const struct venvd *v, const char *path)
 {
 	const char *const roots[] = { v->config.root, root_real(v->root) };
 	for (size_t i = 0; i < ARRAY_LENGTH(roots); i++) {
@@ -201,8 +189,7 @@ prompt_by_path(const struct venvd *v, const char *path)
 	return NULL;
 }
 
-void
-method_prompt(struct venvd *v, struct request *r)
+void method_prompt(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name"), *path = request_string(r, "path");
 	if ((name == NULL) == (path == NULL)) {

@@ -10,16 +10,14 @@
 #include "method.h"
 #include "server.h"
 
-void
-method_get_info(struct venvd *v, struct request *r)
+void method_get_info(struct venvd *v, struct request *r)
 {
 	(void)v;
 	request_reply(r, json_pack("{s:s,s:s,s:s,s:s,s:[s,s]}", "vendor", "venvd", "product", "venvd",
 	    "version", VENVD_VERSION, "url", "", "interfaces", "io.venvd", "org.varlink.service"));
 }
 
-void
-method_get_interface_description(struct venvd *v, struct request *r)
+void method_get_interface_description(struct venvd *v, struct request *r)
 {
 	(void)v;
 	const char *interface = request_string(r, "interface");
@@ -32,8 +30,7 @@ method_get_interface_description(struct venvd *v, struct request *r)
 }
 
 /* Resident pages are the second number of statm. */
-static json_int_t
-status_memory(void)
+static json_int_t status_memory(void)
 {
 	_cleanup_fd_ int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	_cleanup_text_ struct text text = { 0 };
@@ -43,8 +40,7 @@ status_memory(void)
 	return pages * sysconf(_SC_PAGESIZE);
 }
 
-void
-method_status(struct venvd *v, struct request *r)
+void method_status(struct venvd *v, struct request *r)
 {
 	json_t *counts = json_object();
 	for (int state = 0; state < STATE_COUNT; state++)
@@ -59,8 +55,7 @@ method_status(struct venvd *v, struct request *r)
 	    "jobsQueued", (json_int_t)jobs_queued(v->jobs), "memoryBytes", status_memory()));
 }
 
-void
-method_shutdown(struct venvd *v, struct request *r)
+void method_shutdown(struct venvd *v, struct request *r)
 {
 	if (request_bool(r, "purge") && !v->config.peek)
 		v->purge = true;

@@ -12,8 +12,7 @@
 
 static TAILQ_HEAD(, operation) operations = TAILQ_HEAD_INITIALIZER(operations);
 
-static void
-operation_gone(struct request *r, void *arg)
+static void operation_gone(struct request *r, void *arg)
 {
 	struct operation *op = arg;
 	struct request *other;
@@ -24,15 +23,13 @@ operation_gone(struct request *r, void *arg)
 		op->cancel(op);
 }
 
-void
-operation_attach(struct operation *op, struct request *r)
+void operation_attach(struct operation *op, struct request *r)
 {
 	TAILQ_INSERT_TAIL(&op->waiters, r, entry);
 	request_on_gone(r, operation_gone, op);
 }
 
-void
-operation_begin(struct operation *op, struct venvd *v, struct request *r, struct environment *env)
+void operation_begin(struct operation *op, struct venvd *v, struct request *r, struct environment *env)
 {
 	op->venvd = v;
 	op->env = env;
@@ -44,8 +41,7 @@ operation_begin(struct operation *op, struct venvd *v, struct request *r, struct
 	operation_attach(op, r);
 }
 
-void
-operation_progress(struct operation *op, json_t *parameters)
+void operation_progress(struct operation *op, json_t *parameters)
 {
 	struct request *r;
 	TAILQ_FOREACH(r, &op->waiters, entry)
@@ -53,8 +49,7 @@ operation_progress(struct operation *op, json_t *parameters)
 	json_decref(parameters);
 }
 
-static struct request *
-operation_next_waiter(struct operation *op)
+static struct request *operation_next_waiter(struct operation *op)
 {
 	struct request *r = TAILQ_FIRST(&op->waiters);
 	if (r != NULL) {
@@ -64,8 +59,7 @@ operation_next_waiter(struct operation *op)
 	return r;
 }
 
-static void
-operation_end(struct operation *op)
+static void operation_end(struct operation *op)
 {
 	TAILQ_REMOVE(&operations, op, entry);
 	if (op->env != NULL)
@@ -73,8 +67,7 @@ operation_end(struct operation *op)
 	op->env = NULL;
 }
 
-void
-operation_reply(struct operation *op, json_t *parameters)
+void operation_reply(struct operation *op, json_t *parameters)
 {
 	struct request *r;
 	replay_end(op->venvd->replay, op->replay, op->env != NULL ? op->env->id : "", ERROR_NONE, NULL);
@@ -84,8 +77,7 @@ operation_reply(struct operation *op, json_t *parameters)
 	json_decref(parameters);
 }
 
-void
-operation_error(struct operation *op, enum error_code code, json_t *parameters)
+void operation_error(struct operation *op, enum error_code code, json_t *parameters)
 {
 	struct request *r;
 	replay_end(op->venvd->replay, op->replay, "", code, parameters);
@@ -95,8 +87,7 @@ operation_error(struct operation *op, enum error_code code, json_t *parameters)
 	json_decref(parameters);
 }
 
-void
-operation_cancel_all(void)
+void operation_cancel_all(void)
 {
 	struct operation *op, *next;
 	for (op = TAILQ_FIRST(&operations); op != NULL; op = next) {
@@ -106,8 +97,7 @@ operation_cancel_all(void)
 	}
 }
 
-bool
-operation_none(void)
+bool operation_none(void)
 {
 	return TAILQ_EMPTY(&operations);
 }

@@ -40,8 +40,7 @@ struct reconcile {
 	size_t adopted;
 };
 
-static void
-reconcile_row(struct environment *env, void *arg)
+static void reconcile_row(struct environment *env, void *arg)
 {
 	struct venvd *v = arg;
 	if (env->state != STATE_TRASHED && index_get(v->index, env->name) != NULL) {
@@ -54,21 +53,18 @@ reconcile_row(struct environment *env, void *arg)
 	index_add(v->index, env);
 }
 
-static void
-reconcile_request(struct store_request *request, void *arg)
+static void reconcile_request(struct store_request *request, void *arg)
 {
 	struct venvd *v = arg;
 	replay_load(v->replay, request);
 }
 
-int
-reconcile_load(struct venvd *v)
+int reconcile_load(struct venvd *v)
 {
 	return store_load(v->store, reconcile_row, reconcile_request, v);
 }
 
-static void
-reconcile_free(struct reconcile *rec)
+static void reconcile_free(struct reconcile *rec)
 {
 	json_decref(rec->names);
 	json_decref(rec->known);
@@ -79,8 +75,7 @@ reconcile_free(struct reconcile *rec)
 /* --- afterwards: what was known is looked into --- */
 
 /* The directory of this name is another one than the row's: the old one is forgotten. */
-static void
-reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
+static void reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
 {
 	struct environment *other = environment_new(env->name);
 	log_info("'%s' is another directory than the one that was known", env->name);
@@ -92,8 +87,7 @@ reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
 	store_put(v->store, other, NULL, NULL);
 }
 
-static void
-reconcile_missing(struct venvd *v, struct environment *env)
+static void reconcile_missing(struct venvd *v, struct environment *env)
 {
 	if (env->state == STATE_MISSING)
 		return;
@@ -102,16 +96,14 @@ reconcile_missing(struct venvd *v, struct environment *env)
 	store_put(v->store, env, NULL, NULL);
 }
 
-static bool
-reconcile_same(const struct environment *env, const json_t *found)
+static bool reconcile_same(const struct environment *env, const json_t *found)
 {
 	json_int_t btime = json_integer_value(json_object_get(found, "btime"));
 	return json_integer_value(json_object_get(found, "ino")) == env->ino &&
 	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
 }
 
-static void
-reconcile_look(struct venvd *v, const json_t *found)
+static void reconcile_look(struct venvd *v, const json_t *found)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
 	const char *kind = json_string_value(json_object_get(found, "kind"));
@@ -142,8 +134,7 @@ reconcile_look(struct venvd *v, const json_t *found)
 	}
 }
 
-static void
-reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
+static void reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
 {
 	(void)kind;
 	size_t i;
@@ -152,8 +143,7 @@ reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
 		reconcile_look(arg, found);
 }
 
-static void
-reconcile_look_done(enum error_code code, const json_t *result, void *arg)
+static void reconcile_look_done(enum error_code code, const json_t *result, void *arg)
 {
 	(void)result, (void)arg;
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
@@ -162,8 +152,7 @@ reconcile_look_done(enum error_code code, const json_t *result, void *arg)
 
 /* --- ready --- */
 
-static void
-reconcile_step(struct reconcile *rec)
+static void reconcile_step(struct reconcile *rec)
 {
 	if (rec->waiting > 0)
 		return;
@@ -183,8 +172,7 @@ reconcile_step(struct reconcile *rec)
 
 /* --- before: adoption --- */
 
-static void
-reconcile_adopt_frame(const char *kind, const json_t *frame, void *arg)
+static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *arg)
 {
 	(void)kind;
 	struct reconcile *rec = arg;
@@ -206,8 +194,7 @@ reconcile_adopt_frame(const char *kind, const json_t *frame, void *arg)
 	}
 }
 
-static void
-reconcile_adopt_done(enum error_code code, const json_t *result, void *arg)
+static void reconcile_adopt_done(enum error_code code, const json_t *result, void *arg)
 {
 	(void)result;
 	struct reconcile *rec = arg;
@@ -217,8 +204,7 @@ reconcile_adopt_done(enum error_code code, const json_t *result, void *arg)
 	reconcile_step(rec);
 }
 
-static void
-reconcile_adopt(struct reconcile *rec)
+static void reconcile_adopt(struct reconcile *rec)
 {
 	json_t *names = json_array();
 	const char *name;
@@ -243,15 +229,13 @@ struct rollback {
 	struct environment *env;
 };
 
-static void
-reconcile_drop(struct venvd *v, struct environment *env)
+static void reconcile_drop(struct venvd *v, struct environment *env)
 {
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
 }
 
-static void
-reconcile_discarded(enum error_code code, const json_t *result, void *arg)
+static void reconcile_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	(void)result;
 	struct rollback *back = arg;
@@ -270,8 +254,7 @@ reconcile_discarded(enum error_code code, const json_t *result, void *arg)
 	reconcile_step(rec);
 }
 
-static void
-reconcile_roll_back(struct reconcile *rec, struct environment *env)
+static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 {
 	struct rollback *back = xcalloc(1, sizeof(*back));
 	*back = (struct rollback){ rec, env };
@@ -284,8 +267,7 @@ reconcile_roll_back(struct reconcile *rec, struct environment *env)
 }
 
 /* Whether the scan saw this environment's directory at its name; it is then no stranger any more. */
-static bool
-reconcile_claim_name(struct reconcile *rec, const struct environment *env)
+static bool reconcile_claim_name(struct reconcile *rec, const struct environment *env)
 {
 	const json_t *ino = json_object_get(rec->names, env->name);
 	if (ino == NULL || env->ino == 0 || json_integer_value(ino) != env->ino)
@@ -295,8 +277,7 @@ reconcile_claim_name(struct reconcile *rec, const struct environment *env)
 	return true;
 }
 
-static bool
-reconcile_claim_trash(struct reconcile *rec, const struct environment *env)
+static bool reconcile_claim_trash(struct reconcile *rec, const struct environment *env)
 {
 	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
 	if (entry == NULL || !json_is_true(json_object_get(entry, "tree")))
@@ -305,8 +286,7 @@ reconcile_claim_trash(struct reconcile *rec, const struct environment *env)
 	return true;
 }
 
-static void
-reconcile_intent_taken_back(struct venvd *v, struct environment *env)
+static void reconcile_intent_taken_back(struct venvd *v, struct environment *env)
 {
 	env->intent = INTENT_NONE;
 	env->deleted_at = 0;
@@ -315,8 +295,7 @@ reconcile_intent_taken_back(struct venvd *v, struct environment *env)
 	store_put(v->store, env, NULL, NULL);
 }
 
-static void
-reconcile_live(struct reconcile *rec, struct environment *env)
+static void reconcile_live(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	if (env->intent == INTENT_CREATE) {
@@ -352,8 +331,7 @@ reconcile_live(struct reconcile *rec, struct environment *env)
 	}
 }
 
-static void
-reconcile_trashed(struct reconcile *rec, struct environment *env)
+static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	if (reconcile_claim_trash(rec, env)) {
@@ -369,8 +347,7 @@ reconcile_trashed(struct reconcile *rec, struct environment *env)
 }
 
 /* The rows as they are now, so that each can be moved or dropped while we go through them. */
-static struct environment **
-reconcile_rows(const struct venvd *v, bool trash, size_t *ret_count)
+static struct environment **reconcile_rows(const struct venvd *v, bool trash, size_t *ret_count)
 {
 	size_t count = 0, size = 0;
 	for (int state = 0; state < STATE_COUNT; state++)
@@ -389,8 +366,7 @@ reconcile_rows(const struct venvd *v, bool trash, size_t *ret_count)
 }
 
 /* NAME~TIME~ID: what is known of a trashed tree without a readable record. */
-static struct environment *
-reconcile_from_entry(const char *entry)
+static struct environment *reconcile_from_entry(const char *entry)
 {
 	const char *tilde = strchr(entry, '~');
 	if (tilde == NULL)
@@ -402,8 +378,7 @@ reconcile_from_entry(const char *entry)
 	return env;
 }
 
-static void
-reconcile_entry(struct reconcile *rec, const char *entry, const json_t *found)
+static void reconcile_entry(struct reconcile *rec, const char *entry, const json_t *found)
 {
 	struct venvd *v = rec->venvd;
 	if (!json_is_true(json_object_get(found, "tree"))) {
@@ -432,8 +407,7 @@ reconcile_entry(struct reconcile *rec, const char *entry, const json_t *found)
 
 /* --- the scan --- */
 
-static void
-reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
+static void reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct reconcile *rec = arg;
 	size_t i;
@@ -448,8 +422,7 @@ reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
 	}
 }
 
-static void
-reconcile_scanned(enum error_code code, const json_t *result, void *arg)
+static void reconcile_scanned(enum error_code code, const json_t *result, void *arg)
 {
 	struct reconcile *rec = arg;
 	struct venvd *v = rec->venvd;
@@ -483,8 +456,7 @@ reconcile_scanned(enum error_code code, const json_t *result, void *arg)
 	reconcile_step(rec);
 }
 
-void
-reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
+void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 {
 	struct reconcile *rec = xcalloc(1, sizeof(*rec));
 	rec->venvd = v;

@@ -32,14 +32,12 @@ struct replay {
 	TAILQ_HEAD(, replay_record) by_age;
 };
 
-static int
-replay_compare(const void *a, const void *b)
+static int replay_compare(const void *a, const void *b)
 {
 	return strcmp(((const struct store_request *)a)->id, ((const struct store_request *)b)->id);
 }
 
-struct replay *
-replay_new(struct venvd *v)
+struct replay *replay_new(struct venvd *v)
 {
 	struct replay *replay = xcalloc(1, sizeof(*replay));
 	replay->venvd = v;
@@ -47,8 +45,7 @@ replay_new(struct venvd *v)
 	return replay;
 }
 
-static void
-replay_remove(struct replay *replay, struct replay_record *record)
+static void replay_remove(struct replay *replay, struct replay_record *record)
 {
 	tdelete(record, &replay->tree, replay_compare);
 	TAILQ_REMOVE(&replay->by_age, record, entry);
@@ -60,8 +57,7 @@ replay_remove(struct replay *replay, struct replay_record *record)
 	free(record);
 }
 
-void
-replay_free(struct replay *replay)
+void replay_free(struct replay *replay)
 {
 	if (replay == NULL)
 		return;
@@ -72,8 +68,7 @@ replay_free(struct replay *replay)
 }
 
 /* The oldest go when there are too many, or when their day is over. Running ones stay. */
-static void
-replay_expire(struct replay *replay)
+static void replay_expire(struct replay *replay)
 {
 	int64_t oldest = now_us() - LIMIT_REQUESTS_KEPT_US;
 	int64_t dropped = 0;
@@ -91,8 +86,7 @@ replay_expire(struct replay *replay)
 		store_drop_requests(replay->venvd->store, dropped);
 }
 
-static void
-replay_insert(struct replay *replay, struct replay_record *record)
+static void replay_insert(struct replay *replay, struct replay_record *record)
 {
 	if (tsearch(record, &replay->tree, replay_compare) == NULL)
 		abort();
@@ -100,16 +94,14 @@ replay_insert(struct replay *replay, struct replay_record *record)
 	replay->count++;
 }
 
-static struct replay_record *
-replay_find(const struct replay *replay, const char *id)
+static struct replay_record *replay_find(const struct replay *replay, const char *id)
 {
 	struct store_request key = { .id = (char *)(uintptr_t)id };
 	struct replay_record *const *found = tfind(&key, &replay->tree, replay_compare);
 	return found != NULL ? *found : NULL;
 }
 
-void
-replay_load(struct replay *replay, struct store_request *row)
+void replay_load(struct replay *replay, struct store_request *row)
 {
 	if (replay_find(replay, row->id) != NULL) {
 		store_request_free(row);
@@ -122,8 +114,7 @@ replay_load(struct replay *replay, struct store_request *row)
 }
 
 /* Of the method and every parameter but the id itself. Sixteen digits: a mistake is caught, not an attack. */
-static void
-replay_fingerprint(const struct request *r, char ret[17])
+static void replay_fingerprint(const struct request *r, char ret[17])
 {
 	json_t *parameters = json_copy(r->parameters);
 	json_object_del(parameters, "requestId");
@@ -138,8 +129,7 @@ replay_fingerprint(const struct request *r, char ret[17])
 	json_decref(parameters);
 }
 
-static void
-replay_result(struct replay *replay, const struct replay_record *record, struct request *r)
+static void replay_result(struct replay *replay, const struct replay_record *record, struct request *r)
 {
 	if (record->row.error != NULL) {
 		json_t *parameters = record->row.parameters != NULL ?
@@ -157,8 +147,7 @@ replay_result(struct replay *replay, const struct replay_record *record, struct 
 		    json_pack("{s:s?}", "name", request_string(r, "name")));
 }
 
-bool
-replay_answer(struct replay *replay, struct request *r)
+bool replay_answer(struct replay *replay, struct request *r)
 {
 	const char *id = request_string(r, "requestId");
 	if (id == NULL)
@@ -181,8 +170,7 @@ replay_answer(struct replay *replay, struct request *r)
 	return true;
 }
 
-struct replay_record *
-replay_begin(struct replay *replay, struct request *r, struct operation *op)
+struct replay_record *replay_begin(struct replay *replay, struct request *r, struct operation *op)
 {
 	const char *id = request_string(r, "requestId");
 	if (id == NULL)
@@ -198,15 +186,13 @@ replay_begin(struct replay *replay, struct request *r, struct operation *op)
 	return record;
 }
 
-static bool
-replay_keeps(enum error_code code)
+static bool replay_keeps(enum error_code code)
 {
 	return code != ERROR_CANCELLED && code != ERROR_BUSY && code != ERROR_SHUTTING_DOWN &&
 	    code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
 }
 
-void
-replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
+void replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
     enum error_code code, const json_t *parameters)
 {
 	if (record == NULL)
@@ -226,8 +212,7 @@ replay_end(struct replay *replay, struct replay_record *record, const char *env_
 	store_put_request(replay->venvd->store, &record->row);
 }
 
-void
-replay_forget(struct replay *replay, struct replay_record *record)
+void replay_forget(struct replay *replay, struct replay_record *record)
 {
 	if (record != NULL)
 		replay_remove(replay, record);

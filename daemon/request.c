@@ -8,8 +8,7 @@
 
 #include "request.h"
 
-struct request *
-request_new(struct venvd *v, struct call *call, const struct request_sink *sink, void *conn)
+struct request *request_new(struct venvd *v, struct call *call, const struct request_sink *sink, void *conn)
 {
 	struct request *r = xcalloc(1, sizeof(*r));
 	r->venvd = v;
@@ -23,8 +22,7 @@ request_new(struct venvd *v, struct call *call, const struct request_sink *sink,
 	return r;
 }
 
-static void
-request_free(struct request *r)
+static void request_free(struct request *r)
 {
 	if (r->stream_free != NULL)
 		r->stream_free(r->stream_state);
@@ -33,8 +31,7 @@ request_free(struct request *r)
 	free(r);
 }
 
-static void
-request_finish(struct request *r, const struct text *frames)
+static void request_finish(struct request *r, const struct text *frames)
 {
 	if (r->conn != NULL) {
 		r->sink->send(r->conn, frames);
@@ -43,8 +40,7 @@ request_finish(struct request *r, const struct text *frames)
 	request_free(r);
 }
 
-void
-request_reply(struct request *r, json_t *parameters)
+void request_reply(struct request *r, json_t *parameters)
 {
 	_cleanup_text_ struct text frame = { 0 };
 	reply_add(&frame, parameters, false);
@@ -52,8 +48,7 @@ request_reply(struct request *r, json_t *parameters)
 	request_finish(r, &frame);
 }
 
-void
-request_error(struct request *r, enum error_code code, json_t *parameters)
+void request_error(struct request *r, enum error_code code, json_t *parameters)
 {
 	_cleanup_text_ struct text frame = { 0 };
 	reply_add_error(&frame, code, parameters);
@@ -61,14 +56,12 @@ request_error(struct request *r, enum error_code code, json_t *parameters)
 	request_finish(r, &frame);
 }
 
-void
-request_invalid(struct request *r, const char *parameter)
+void request_invalid(struct request *r, const char *parameter)
 {
 	request_error(r, ERROR_INVALID_PARAMETER, json_pack("{s:s}", "parameter", parameter));
 }
 
-void
-request_progress(struct request *r, json_t *parameters)
+void request_progress(struct request *r, json_t *parameters)
 {
 	if (r->call.more && r->conn != NULL) {
 		_cleanup_text_ struct text frame = { 0 };
@@ -78,8 +71,7 @@ request_progress(struct request *r, json_t *parameters)
 	json_decref(parameters);
 }
 
-void
-request_stream(struct request *r, request_stream_fn *fn, void *state, void (*free_state)(void *))
+void request_stream(struct request *r, request_stream_fn *fn, void *state, void (*free_state)(void *))
 {
 	r->stream_state = state;
 	r->stream_free = free_state;
@@ -88,8 +80,7 @@ request_stream(struct request *r, request_stream_fn *fn, void *state, void (*fre
 		request_free(r);        /* a oneway list: nobody would pull it */
 }
 
-bool
-request_stream_turn(struct request *r)
+bool request_stream_turn(struct request *r)
 {
 	_cleanup_text_ struct text frames = { 0 };
 	if (r->stream(r, r->stream_state, &frames)) {
@@ -100,8 +91,7 @@ request_stream_turn(struct request *r)
 	return false;
 }
 
-void
-request_orphan(struct request *r, bool tell)
+void request_orphan(struct request *r, bool tell)
 {
 	r->conn = NULL;
 	if (r->stream != NULL)
@@ -110,28 +100,24 @@ request_orphan(struct request *r, bool tell)
 		r->gone(r, r->gone_arg);
 }
 
-void
-request_on_gone(struct request *r, void (*gone)(struct request *, void *), void *arg)
+void request_on_gone(struct request *r, void (*gone)(struct request *, void *), void *arg)
 {
 	r->gone = gone;
 	r->gone_arg = arg;
 }
 
-const json_t *
-request_value(const struct request *r, const char *name)
+const json_t *request_value(const struct request *r, const char *name)
 {
 	json_t *value = json_object_get(r->parameters, name);
 	return json_is_null(value) ? NULL : value;
 }
 
-const char *
-request_string(const struct request *r, const char *name)
+const char *request_string(const struct request *r, const char *name)
 {
 	return json_string_value(json_object_get(r->parameters, name));
 }
 
-bool
-request_bool(const struct request *r, const char *name)
+bool request_bool(const struct request *r, const char *name)
 {
 	return json_is_true(json_object_get(r->parameters, name));
 }

@@ -30,8 +30,7 @@ struct purge {
 
 static void retention_due(void *);
 
-struct retention *
-retention_new(struct venvd *v)
+struct retention *retention_new(struct venvd *v)
 {
 	struct retention *r = xcalloc(1, sizeof(*r));
 	r->venvd = v;
@@ -39,8 +38,7 @@ retention_new(struct venvd *v)
 	return r;
 }
 
-void
-retention_free(struct retention *r)
+void retention_free(struct retention *r)
 {
 	if (r == NULL)
 		return;
@@ -48,14 +46,12 @@ retention_free(struct retention *r)
 	free(r);
 }
 
-void
-retention_stamp(const struct retention *r, struct environment *env)
+void retention_stamp(const struct retention *r, struct environment *env)
 {
 	env->expires_at = env->deleted_at + r->venvd->config.value[CONFIG_TRASH_SECONDS] * 1000000;
 }
 
-void
-retention_arm(struct retention *r)
+void retention_arm(struct retention *r)
 {
 	const struct environment *env = index_trash_due(r->venvd->index);
 	timer_clear(r->timer);
@@ -65,8 +61,7 @@ retention_arm(struct retention *r)
 	timer_set(r->timer, delay < 0 ? 0 : delay > RETENTION_LOOK_US ? RETENTION_LOOK_US : delay);
 }
 
-static void
-retention_purged(const char *why, void *arg)
+static void retention_purged(const char *why, void *arg)
 {
 	struct retention *r = arg;
 	if (why != NULL)
@@ -75,8 +70,7 @@ retention_purged(const char *why, void *arg)
 	retention_arm(r);
 }
 
-static void
-retention_due(void *arg)
+static void retention_due(void *arg)
 {
 	struct retention *r = arg;
 	struct environment *env = index_trash_due(r->venvd->index);
@@ -94,8 +88,7 @@ retention_due(void *arg)
 
 /* --- one purge --- */
 
-static void
-purge_end(struct purge *p, const char *why)
+static void purge_end(struct purge *p, const char *why)
 {
 	struct venvd *v = p->venvd;
 	struct environment *env = p->env;
@@ -112,15 +105,13 @@ purge_end(struct purge *p, const char *why)
 	venvd_stop_if_idle(v);
 }
 
-static void
-purge_done(enum error_code code, const json_t *result, void *arg)
+static void purge_done(enum error_code code, const json_t *result, void *arg)
 {
 	const char *reason = json_string_value(json_object_get(result, "reason"));
 	purge_end(arg, code == ERROR_NONE ? NULL : reason != NULL ? reason : error_name(code));
 }
 
-static void
-purge_intent_on_disk(bool ok, void *arg)
+static void purge_intent_on_disk(bool ok, void *arg)
 {
 	struct purge *p = arg;
 	if (!ok) {
@@ -132,8 +123,7 @@ purge_intent_on_disk(bool ok, void *arg)
 		purge_end(p, "as much work is waiting as this daemon takes");
 }
 
-void
-retention_purge(struct retention *r, struct environment *env, retention_done_fn *done, void *arg)
+void retention_purge(struct retention *r, struct environment *env, retention_done_fn *done, void *arg)
 {
 	struct purge *p = xcalloc(1, sizeof(*p));
 	*p = (struct purge){ r->venvd, env, done, arg };
@@ -144,8 +134,7 @@ retention_purge(struct retention *r, struct environment *env, retention_done_fn 
 
 /* --- the stage --- */
 
-static void
-sweep_done(enum error_code code, const json_t *result, void *arg)
+static void sweep_done(enum error_code code, const json_t *result, void *arg)
 {
 	(void)arg;
 	if (code == ERROR_NONE || code == ERROR_CANCELLED)
@@ -154,8 +143,7 @@ sweep_done(enum error_code code, const json_t *result, void *arg)
 	log_warning("the stage could not be swept: %s", reason != NULL ? reason : error_name(code));
 }
 
-void
-retention_sweep(struct retention *r, const char *entry)
+void retention_sweep(struct retention *r, const char *entry)
 {
 	if (r->venvd->stopping)
 		return;

@@ -46,8 +46,7 @@ struct root {
 
 /* --- is it a root that we can keep our word in? --- */
 
-static const char *
-root_remote(int fd)
+static const char *root_remote(int fd)
 {
 	static const struct {
 		uint32_t magic;
@@ -66,8 +65,7 @@ root_remote(int fd)
 	return NULL;
 }
 
-static char *
-root_unfit(const char *path, int fd, const struct stat *st)
+static char *root_unfit(const char *path, int fd, const struct stat *st)
 {
 	const char *remote = root_remote(fd);
 	if (remote != NULL)
@@ -82,8 +80,7 @@ root_unfit(const char *path, int fd, const struct stat *st)
 	return NULL;
 }
 
-static char *
-root_open_error(const char *path, int error)
+static char *root_open_error(const char *path, int error)
 {
 	char target[4096];
 	ssize_t n = readlink(path, target, sizeof(target) - 1);
@@ -99,8 +96,7 @@ root_open_error(const char *path, int error)
 	return xasprintf("root '%s' cannot be opened: %s", path, strerror(error));
 }
 
-static char *
-root_make_error(const char *path, int error)
+static char *root_make_error(const char *path, int error)
 {
 	_cleanup_free_ char *parent = xstrdup(path);
 	char *slash = strrchr(parent, '/');
@@ -112,8 +108,7 @@ root_make_error(const char *path, int error)
 }
 
 /* Opens the directory itself; -1 with errno or *ret_why. */
-static int
-root_open_directory(const char *path, bool make, char **ret_why)
+static int root_open_directory(const char *path, bool make, char **ret_why)
 {
 	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 	int fd = open(path, flags);
@@ -132,8 +127,7 @@ root_open_directory(const char *path, bool make, char **ret_why)
 	return fd;
 }
 
-static struct root *
-root_new(const char *path, int fd)
+static struct root *root_new(const char *path, int fd)
 {
 	struct root *root = xcalloc(1, sizeof(*root));
 	root->path = xstrdup(path);
@@ -150,16 +144,14 @@ root_new(const char *path, int fd)
 
 /* --- our own directory --- */
 
-static char *
-root_state_error(const struct root *root, int error)
+static char *root_state_error(const struct root *root, int error)
 {
 	if (error == EROFS)
 		return xasprintf("root '%s' is on a read-only file system", root->path);
 	return xasprintf("root '%s': '%s' cannot be used: %s", root->path, PATH_STATE, strerror(error));
 }
 
-static char *
-root_open_state(struct root *root)
+static char *root_open_state(struct root *root)
 {
 	if (mkdirat(root->fd, PATH_STATE, 0700) != 0 && errno != EEXIST)
 		return root_state_error(root, errno);
@@ -181,15 +173,13 @@ root_open_state(struct root *root)
 
 /* --- locks --- */
 
-static void
-root_alarm(int signal)
+static void root_alarm(int signal)
 {
 	(void)signal;           /* its only work is to interrupt flock() */
 }
 
 /* Waits for the lock at most wait_ms; 0 or -1 with errno (EINTR: still held). */
-static int
-root_flock(int fd, int wait_ms)
+static int root_flock(int fd, int wait_ms)
 {
 	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
@@ -210,8 +200,7 @@ root_flock(int fd, int wait_ms)
 }
 
 /* Who holds the flock on this file, from /proc/locks; 0 if it does not say. */
-static int
-root_lock_holder(int fd)
+static int root_lock_holder(int fd)
 {
 	struct stat st;
 	_cleanup_fd_ int locks = open("/proc/locks", O_RDONLY | O_CLOEXEC);
@@ -230,15 +219,13 @@ root_lock_holder(int fd)
 }
 
 /* The descriptor, or -1 with errno. */
-static int
-root_open_lock(const struct root *root, const char *name)
+static int root_open_lock(const struct root *root, const char *name)
 {
 	return openat(root->state_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
 /* True if the file that we locked is still the one of that name, in the directory of that name. */
-static bool
-root_lock_current(const struct root *root)
+static bool root_lock_current(const struct root *root)
 {
 	struct stat ours, there;
 	_cleanup_fd_ int state = openat(root->fd, PATH_STATE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -247,8 +234,7 @@ root_lock_current(const struct root *root)
 	    ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
-static enum root_result
-root_take_locks(struct root *root, int *ret_holder, char **ret_why)
+static enum root_result root_take_locks(struct root *root, int *ret_holder, char **ret_why)
 {
 	root->start_fd = root_open_lock(root, PATH_START);
 	if (root->start_fd < 0 || root_flock(root->start_fd, LIMIT_START_WAIT_MS) != 0) {
@@ -275,8 +261,7 @@ root_take_locks(struct root *root, int *ret_holder, char **ret_why)
 	return ROOT_REFUSED;
 }
 
-enum root_result
-root_open(const char *path, struct root **ret, int *ret_holder, char **ret_why)
+enum root_result root_open(const char *path, struct root **ret, int *ret_holder, char **ret_why)
 {
 	for (int tries = 0; tries < ROOT_OPEN_TRIES; tries++) {
 		int fd = root_open_directory(path, true, ret_why);
@@ -302,8 +287,7 @@ root_open(const char *path, struct root **ret, int *ret_holder, char **ret_why)
 	return ROOT_REFUSED;
 }
 
-enum root_result
-root_open_peek(const char *path, struct root **ret, char **ret_why)
+enum root_result root_open_peek(const char *path, struct root **ret, char **ret_why)
 {
 	int fd = root_open_directory(path, false, ret_why);
 	struct stat st;
@@ -318,16 +302,14 @@ root_open_peek(const char *path, struct root **ret, char **ret_why)
 	return ROOT_OPENED;
 }
 
-void
-root_started(struct root *root)
+void root_started(struct root *root)
 {
 	if (root->start_fd >= 0)
 		close(root->start_fd);
 	root->start_fd = -1;
 }
 
-void
-root_close(struct root *root)
+void root_close(struct root *root)
 {
 	if (root == NULL)
 		return;
@@ -340,32 +322,27 @@ root_close(struct root *root)
 	free(root);
 }
 
-int
-root_fd(const struct root *root)
+int root_fd(const struct root *root)
 {
 	return root->fd;
 }
 
-int
-root_state_fd(const struct root *root)
+int root_state_fd(const struct root *root)
 {
 	return root->state_fd;
 }
 
-int
-root_lock_fd(const struct root *root)
+int root_lock_fd(const struct root *root)
 {
 	return root->lock_fd;
 }
 
-const char *
-root_real(const struct root *root)
+const char *root_real(const struct root *root)
 {
 	return root->real;
 }
 
-char *
-root_changed(const struct root *root)
+char *root_changed(const struct root *root)
 {
 	struct stat st;
 	if (lstat(root->path, &st) != 0)

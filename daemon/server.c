@@ -77,14 +77,12 @@ static void conn_schedule(struct conn *);
 
 /* --- connections: output --- */
 
-static size_t
-conn_unsent(const struct conn *c)
+static size_t conn_unsent(const struct conn *c)
 {
 	return evbuffer_get_length(c->out);
 }
 
-static void
-conn_send(void *arg, const struct text *frames)
+static void conn_send(void *arg, const struct text *frames)
 {
 	struct conn *c = arg;
 	if (conn_unsent(c) == 0)
@@ -94,8 +92,7 @@ conn_send(void *arg, const struct text *frames)
 	conn_schedule(c);
 }
 
-static void
-conn_answered(void *arg)
+static void conn_answered(void *arg)
 {
 	struct conn *c = arg;
 	c->current = NULL;
@@ -106,8 +103,7 @@ conn_answered(void *arg)
 static const struct request_sink conn_sink = { conn_send, conn_answered };
 
 /* False if the peer is gone. */
-static bool
-conn_flush(struct conn *c)
+static bool conn_flush(struct conn *c)
 {
 	while (conn_unsent(c) > 0) {
 		int n = evbuffer_write(c->out, c->fd);
@@ -127,8 +123,7 @@ conn_flush(struct conn *c)
 
 /* --- connections: life --- */
 
-static void
-server_resume(struct server *s)
+static void server_resume(struct server *s)
 {
 	if (!s->accepting)
 		return;
@@ -136,8 +131,7 @@ server_resume(struct server *s)
 		event_add(s->listeners[i].event, NULL);
 }
 
-static void
-conn_free(struct conn *c)
+static void conn_free(struct conn *c)
 {
 	struct server *s = c->server;
 	TAILQ_REMOVE(&s->conns, c, entry);
@@ -156,8 +150,7 @@ conn_free(struct conn *c)
 		venvd_stop(s->venvd);
 }
 
-static void
-conn_dispatch(struct conn *c, const char *text, size_t len, bool gone)
+static void conn_dispatch(struct conn *c, const char *text, size_t len, bool gone)
 {
 	struct call call;
 	const char *why = call_parse(text, len, &call);
@@ -178,8 +171,7 @@ conn_dispatch(struct conn *c, const char *text, size_t len, bool gone)
 }
 
 /* One whole frame out of `in`; false if there is none (or the connection is beyond reading). */
-static bool
-conn_next_frame(struct conn *c, bool gone)
+static bool conn_next_frame(struct conn *c, bool gone)
 {
 	struct evbuffer_ptr start;
 	size_t have = evbuffer_get_length(c->in);
@@ -210,8 +202,7 @@ conn_next_frame(struct conn *c, bool gone)
 }
 
 /* The client closed for good. Calls that wanted no answer are still done; the others are dropped. */
-static void
-conn_gone(struct conn *c)
+static void conn_gone(struct conn *c)
 {
 	if (c->current != NULL) {
 		struct request *r = c->current;
@@ -224,8 +215,7 @@ conn_gone(struct conn *c)
 	conn_free(c);
 }
 
-static void
-conn_arm_timer(struct conn *c)
+static void conn_arm_timer(struct conn *c)
 {
 	const struct config *config = &c->server->venvd->config;
 	int64_t limit_ms, from = c->since;
@@ -251,8 +241,7 @@ conn_arm_timer(struct conn *c)
 }
 
 /* Does what can be done now, without waiting: answers, streams, writes; then says what to wait for. */
-static void
-conn_turn(struct conn *c)
+static void conn_turn(struct conn *c)
 {
 	c->in_turn = true;
 	for (int frames = 0; !c->held_back && frames < LIMIT_FRAMES_TURN; frames++) {
@@ -288,30 +277,26 @@ conn_turn(struct conn *c)
 	conn_arm_timer(c);
 }
 
-static void
-conn_schedule(struct conn *c)
+static void conn_schedule(struct conn *c)
 {
 	struct timeval now = { 0, 0 };
 	if (!c->in_turn && !event_pending(c->turn_event, EV_TIMEOUT, NULL))
 		event_add(c->turn_event, &now);
 }
 
-static void
-conn_turn_cb(evutil_socket_t fd, short what, void *arg)
+static void conn_turn_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	conn_turn(arg);
 }
 
-static void
-conn_write_cb(evutil_socket_t fd, short what, void *arg)
+static void conn_write_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	conn_turn(arg);
 }
 
-static void
-conn_read_cb(evutil_socket_t fd, short what, void *arg)
+static void conn_read_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)what;
 	struct conn *c = arg;
@@ -339,8 +324,7 @@ conn_read_cb(evutil_socket_t fd, short what, void *arg)
 	conn_turn(c);
 }
 
-static void
-conn_timer_cb(evutil_socket_t fd, short what, void *arg)
+static void conn_timer_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct conn *c = arg;
@@ -352,8 +336,7 @@ conn_timer_cb(evutil_socket_t fd, short what, void *arg)
 /* --- accepting --- */
 
 /* The uid is the only thing that decides; a pid could be another's by now. */
-static bool
-server_peer_allowed(int fd)
+static bool server_peer_allowed(int fd)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
@@ -365,8 +348,7 @@ server_peer_allowed(int fd)
 	return false;
 }
 
-static struct conn *
-conn_new(struct server *s, int fd)
+static struct conn *conn_new(struct server *s, int fd)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = s;
@@ -389,16 +371,14 @@ conn_new(struct server *s, int fd)
 	return c;
 }
 
-static void
-server_pause_cb(evutil_socket_t fd, short what, void *arg)
+static void server_pause_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	server_resume(arg);
 }
 
 /* Out of descriptors: the listeners would report the waiting client again and again. */
-static void
-server_pause(struct server *s)
+static void server_pause(struct server *s)
 {
 	struct timeval tv = { 0, SERVER_ACCEPT_PAUSE_US };
 	log_warning("no descriptor for a connection: %s", strerror(errno));
@@ -407,8 +387,7 @@ server_pause(struct server *s)
 	event_add(s->pause_event, &tv);
 }
 
-static void
-server_accept_cb(evutil_socket_t fd, short what, void *arg)
+static void server_accept_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)what;
 	struct server *s = ((struct listener *)arg)->server;
@@ -430,8 +409,7 @@ server_accept_cb(evutil_socket_t fd, short what, void *arg)
 /* --- listening --- */
 
 /* Binds and connects go through the directory's descriptor, so a path of any length fits sun_path. */
-static int
-server_address(struct sockaddr_un *sa, int directory, const char *name)
+static int server_address(struct sockaddr_un *sa, int directory, const char *name)
 {
 	*sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
 	int n = snprintf(sa->sun_path, sizeof(sa->sun_path), "/proc/self/fd/%d/%s", directory, name);
@@ -442,8 +420,7 @@ server_address(struct sockaddr_un *sa, int directory, const char *name)
 	return 0;
 }
 
-static int
-server_connect(int directory, const char *name)
+static int server_connect(int directory, const char *name)
 {
 	struct sockaddr_un sa;
 	if (server_address(&sa, directory, name) != 0)
@@ -460,8 +437,7 @@ server_connect(int directory, const char *name)
 	return fd;
 }
 
-int
-server_holder(int state_fd)
+int server_holder(int state_fd)
 {
 	_cleanup_fd_ int fd = server_connect(state_fd, PATH_SOCKET);
 	struct ucred peer;
@@ -472,8 +448,7 @@ server_holder(int state_fd)
 }
 
 /* Takes directory. */
-static int
-server_add_listener(struct server *s, int directory, const char *name)
+static int server_add_listener(struct server *s, int directory, const char *name)
 {
 	struct listener *l = &s->listeners[s->listener_count];
 	*l = (struct listener){ .server = s, .directory = directory, .name = xstrdup(name), .fd = -1 };
@@ -501,8 +476,7 @@ server_add_listener(struct server *s, int directory, const char *name)
 	return 0;
 }
 
-static struct server *
-server_new(struct venvd *v)
+static struct server *server_new(struct venvd *v)
 {
 	struct server *s = xcalloc(1, sizeof(*s));
 	s->venvd = v;
@@ -514,8 +488,7 @@ server_new(struct venvd *v)
 }
 
 /* A socket file of somebody who still answers is not stale. Takes nothing; -1 with *ret_why. */
-static int
-server_listen_also(struct server *s, const char *path, char **ret_why)
+static int server_listen_also(struct server *s, const char *path, char **ret_why)
 {
 	const char *slash = strrchr(path, '/');
 	_cleanup_free_ char *directory = slash == path ? xstrdup("/") :
@@ -548,8 +521,7 @@ server_listen_also(struct server *s, const char *path, char **ret_why)
 	return 0;
 }
 
-struct server *
-server_listen(struct venvd *v, int state_fd, const char *also, char **ret_why)
+struct server *server_listen(struct venvd *v, int state_fd, const char *also, char **ret_why)
 {
 	struct server *s = server_new(v);
 	if (server_add_listener(s, fcntl(state_fd, F_DUPFD_CLOEXEC, 10), PATH_SOCKET) != 0) {
@@ -565,8 +537,7 @@ server_listen(struct venvd *v, int state_fd, const char *also, char **ret_why)
 	return s;
 }
 
-struct server *
-server_serve(struct venvd *v, int fd)
+struct server *server_serve(struct venvd *v, int fd)
 {
 	struct server *s = server_new(v);
 	if (!server_peer_allowed(fd)) {
@@ -580,15 +551,13 @@ server_serve(struct venvd *v, int fd)
 	return s;
 }
 
-void
-server_accept(struct server *s)
+void server_accept(struct server *s)
 {
 	s->accepting = true;
 	server_resume(s);
 }
 
-void
-server_stop_accepting(struct server *s)
+void server_stop_accepting(struct server *s)
 {
 	s->accepting = false;
 	event_del(s->pause_event);
@@ -609,14 +578,12 @@ server_stop_accepting(struct server *s)
 	s->listener_count = 0;
 }
 
-size_t
-server_connections(const struct server *s)
+size_t server_connections(const struct server *s)
 {
 	return s->count;
 }
 
-void
-server_free(struct server *s)
+void server_free(struct server *s)
 {
 	if (s == NULL)
 		return;

@@ -16,7 +16,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
@@ -55,8 +54,8 @@ enum statement {
 	BEGIN, COMMIT, ROLLBACK, TRIM_REQUESTS, LOAD, LOAD_REQUESTS, STATEMENT_COUNT
 };
 
-#define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, implementation, " \
-	"version, prompt, project, system_site_packages, pip, origin, creator, created_at, " \
+#define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, " \
+	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, created_at, " \
 	"deleted_at, expires_at, missing_since, problem, entry"
 #define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
 
@@ -64,8 +63,8 @@ static const char *const statements[STATEMENT_COUNT] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7,"
-	    " ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
+	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
 	[DROP] = "DELETE FROM environment WHERE id = ?1",
 	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" REQUEST_COLUMNS ")"
 	    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -82,7 +81,7 @@ struct store {
 	sqlite3_stmt *prepared[STATEMENT_COUNT];
 	int log_pages;                  /* in the write-ahead log, as the last commit said */
 	unsigned requests_put;          /* since they were last trimmed */
-	struct store_queue kept;              /* the thread's own */
+	struct store_queue kept;        /* the thread's own */
 
 	int event_fd;
 	bool started;
@@ -252,8 +251,8 @@ static int recognise(struct store *store, const char *root, struct attempt *atte
 	} else if (*ret_version > SCHEMA_VERSION) {
 		_cleanup_free_ char *from = shell_quoted(root, "");
 		_cleanup_free_ char *to = shell_quoted(root, ".newer");
-		attempt->why = xasprintf("the catalog has schema %d, and this venvd knows only up to "
-		    "%d\nhint: mv %s %s  # only history is lost, the environments are found again",
+		attempt->why = xasprintf("the catalog has schema %d, and this venvd knows only up "
+		    "to %d\nhint: mv %s %s  # only history is lost, the environments are found again",
 		    *ret_version, SCHEMA_VERSION, from, to);
 	}
 	return SQLITE_OK;
@@ -419,8 +418,10 @@ static void load_column(sqlite3_stmt *stmt, int i, enum column type, void *membe
 		if (sqlite3_column_type(stmt, i) != SQLITE_NULL)
 			*(int *)member = sqlite3_column_int(stmt, i);
 		break;
-	case STATE: *(enum environment_state *)member =
-		(enum environment_state)environment_state_from_name(text); break;
+	case STATE:
+		*(enum environment_state *)member =
+		    (enum environment_state)environment_state_from_name(text);
+		break;
 	case INTENT: *(enum environment_intent *)member = intent_from_name(text); break;
 	}
 }
@@ -745,16 +746,19 @@ bool store_idle(const struct store *store)
 	return idle;
 }
 
-/* On the caller's thread, when there is no other (any more). */
-static void write_rest(struct store *store)
+/* On the caller's thread, when there is no other (any more). True if something was written. */
+static bool write_rest(struct store *store)
 {
 	struct store_queue group;
 
 	store_queue_init(&group);
 	store_queue_move(&group, &store->kept);
 	store_queue_move(&group, &store->queue);
-	if (group.first)
-		settle(store, &group, commit_group(store, &group), &store->done);
+	if (!group.first)
+		return false;
+	bool ok = commit_group(store, &group);
+	settle(store, &group, ok, &store->done);
+	return ok;
 }
 
 void store_close(struct store *store)
@@ -772,8 +776,9 @@ void store_close(struct store *store)
 		store_deliver(store);
 	}
 	if (store->db) {
-		/* The callbacks may have put more. */
-		write_rest(store);
+		/* The callbacks may have put more, and may again. */
+		while (write_rest(store))
+			store_deliver(store);
 		store_deliver(store);
 		if (store->dir_fd >= 0)
 			checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE);

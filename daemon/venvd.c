@@ -47,16 +47,14 @@ struct timer {
 	void *arg;
 };
 
-static void
-timer_fire_cb(evutil_socket_t fd, short what, void *arg)
+static void timer_fire_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct timer *t = arg;
 	t->fn(t->arg);
 }
 
-struct timer *
-timer_new(struct venvd *v, void (*fn)(void *), void *arg)
+struct timer *timer_new(struct venvd *v, void (*fn)(void *), void *arg)
 {
 	struct timer *t = xcalloc(1, sizeof(*t));
 	t->fn = fn;
@@ -67,21 +65,18 @@ timer_new(struct venvd *v, void (*fn)(void *), void *arg)
 	return t;
 }
 
-void
-timer_set(struct timer *t, int64_t delay_us)
+void timer_set(struct timer *t, int64_t delay_us)
 {
 	struct timeval tv = { .tv_sec = delay_us / 1000000, .tv_usec = delay_us % 1000000 };
 	evtimer_add(t->event, &tv);
 }
 
-void
-timer_clear(struct timer *t)
+void timer_clear(struct timer *t)
 {
 	evtimer_del(t->event);
 }
 
-void
-timer_free(struct timer *t)
+void timer_free(struct timer *t)
 {
 	if (t == NULL)
 		return;
@@ -92,8 +87,7 @@ timer_free(struct timer *t)
 /* --- the beginning --- */
 
 /* One line (and perhaps a hint) to whoever started us, then no more. */
-static void
-venvd_tell_starter(struct venvd *v, const char *text)
+static void venvd_tell_starter(struct venvd *v, const char *text)
 {
 	if (v->config.ready_fd < 0)
 		return;
@@ -102,8 +96,7 @@ venvd_tell_starter(struct venvd *v, const char *text)
 	v->config.ready_fd = -1;
 }
 
-static void __attribute__((noreturn))
-venvd_fail(struct venvd *v, const char *why)
+static void __attribute__((noreturn)) venvd_fail(struct venvd *v, const char *why)
 {
 	_cleanup_free_ char *text = xasprintf("error: %s\n", why);
 	if (v->config.detached)
@@ -115,8 +108,7 @@ venvd_fail(struct venvd *v, const char *why)
 }
 
 /* Whoever started us may have been in any state. The umask stays until the root is made with it. */
-static void
-venvd_forget_caller(const struct venvd *v)
+static void venvd_forget_caller(const struct venvd *v)
 {
 	static const int limits[] = { RLIMIT_NOFILE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_AS,
 		RLIMIT_NPROC, RLIMIT_CORE };
@@ -139,8 +131,7 @@ venvd_forget_caller(const struct venvd *v)
 	signal(SIGCHLD, SIG_DFL);
 }
 
-static void
-venvd_open_root(struct venvd *v)
+static void venvd_open_root(struct venvd *v)
 {
 	char *why = NULL;
 	int holder = 0;
@@ -160,8 +151,7 @@ venvd_open_root(struct venvd *v)
 		venvd_fail(v, why);
 }
 
-static void
-venvd_open_catalog(struct venvd *v)
+static void venvd_open_catalog(struct venvd *v)
 {
 	char *why = NULL, *note = NULL;
 	v->store = store_open(root_state_fd(v->root), v->config.root, &why, &note);
@@ -178,8 +168,7 @@ venvd_open_catalog(struct venvd *v)
 	store_start(v->store);
 }
 
-static void
-venvd_open_workers(struct venvd *v)
+static void venvd_open_workers(struct venvd *v)
 {
 	char *why = NULL;
 	v->jobs = jobs_new(v, root_fd(v->root), root_state_fd(v->root), root_lock_fd(v->root), &why);
@@ -187,8 +176,7 @@ venvd_open_workers(struct venvd *v)
 		venvd_fail(v, why);
 }
 
-static void
-venvd_open_sockets(struct venvd *v)
+static void venvd_open_sockets(struct venvd *v)
 {
 	char *why = NULL;
 	v->interfaces = interfaces_new();
@@ -200,8 +188,7 @@ venvd_open_sockets(struct venvd *v)
 }
 
 /* Catalog and root agree: serve. */
-static void
-venvd_ready(struct venvd *v)
+static void venvd_ready(struct venvd *v)
 {
 	v->ready = true;
 	if (v->stopping)
@@ -219,16 +206,14 @@ venvd_ready(struct venvd *v)
 
 /* --- the end --- */
 
-void
-venvd_stop_if_idle(struct venvd *v)
+void venvd_stop_if_idle(struct venvd *v)
 {
 	struct timeval now = { 0, 0 };
 	if (v->stopping && !event_pending(venvd_events.turn, EV_TIMEOUT, NULL))
 		event_add(venvd_events.turn, &now);
 }
 
-static void
-venvd_state_removed(enum error_code code, const json_t *result, void *arg)
+static void venvd_state_removed(enum error_code code, const json_t *result, void *arg)
 {
 	(void)arg;
 	const char *reason = json_string_value(json_object_get(result, "reason"));
@@ -236,8 +221,7 @@ venvd_state_removed(enum error_code code, const json_t *result, void *arg)
 		log_error("our own files could not be removed: %s", reason != NULL ? reason : error_name(code));
 }
 
-static void
-venvd_remove_state(struct venvd *v)
+static void venvd_remove_state(struct venvd *v)
 {
 	venvd_events.state_removed = true;
 	event_free(venvd_events.store);
@@ -247,8 +231,7 @@ venvd_remove_state(struct venvd *v)
 	job_start(v->jobs, json_pack("{s:s}", "op", "purge-state"), 0, NULL, venvd_state_removed, v);
 }
 
-static void
-venvd_turn_cb(evutil_socket_t fd, short what, void *arg)
+static void venvd_turn_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct venvd *v = arg;
@@ -264,8 +247,7 @@ venvd_turn_cb(evutil_socket_t fd, short what, void *arg)
 		event_base_loopbreak(v->base);
 }
 
-static void
-venvd_deadline_cb(evutil_socket_t fd, short what, void *arg)
+static void venvd_deadline_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct venvd *v = arg;
@@ -274,8 +256,7 @@ venvd_deadline_cb(evutil_socket_t fd, short what, void *arg)
 	event_base_loopbreak(v->base);
 }
 
-void
-venvd_stop(struct venvd *v)
+void venvd_stop(struct venvd *v)
 {
 	struct timeval tv = { LIMIT_STOP_MS / 1000, LIMIT_STOP_MS % 1000 * 1000 };
 	if (v->stopping)
@@ -291,8 +272,7 @@ venvd_stop(struct venvd *v)
 
 /* --- what the loop itself calls --- */
 
-static void
-venvd_signal_cb(evutil_socket_t signal_number, short what, void *arg)
+static void venvd_signal_cb(evutil_socket_t signal_number, short what, void *arg)
 {
 	(void)what;
 	if (signal_number == SIGHUP)
@@ -301,8 +281,7 @@ venvd_signal_cb(evutil_socket_t signal_number, short what, void *arg)
 		venvd_stop(arg);
 }
 
-static void
-venvd_store_cb(evutil_socket_t fd, short what, void *arg)
+static void venvd_store_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	struct venvd *v = arg;
@@ -310,16 +289,14 @@ venvd_store_cb(evutil_socket_t fd, short what, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-static struct event *
-venvd_event(struct event *event, bool add)
+static struct event *venvd_event(struct event *event, bool add)
 {
 	if (event == NULL || (add && event_add(event, NULL) != 0))
 		abort();
 	return event;
 }
 
-static void
-venvd_watch(struct venvd *v)
+static void venvd_watch(struct venvd *v)
 {
 	venvd_events.term = venvd_event(evsignal_new(v->base, SIGTERM, venvd_signal_cb, v), true);
 	venvd_events.interrupt = venvd_event(evsignal_new(v->base, SIGINT, venvd_signal_cb, v), true);
@@ -330,8 +307,7 @@ venvd_watch(struct venvd *v)
 	venvd_events.deadline = venvd_event(evtimer_new(v->base, venvd_deadline_cb, v), false);
 }
 
-static void
-venvd_unwatch(void)
+static void venvd_unwatch(void)
 {
 	struct event *all[] = { venvd_events.term, venvd_events.interrupt, venvd_events.hangup,
 		venvd_events.store, venvd_events.turn, venvd_events.deadline };
@@ -340,8 +316,7 @@ venvd_unwatch(void)
 			event_free(all[i]);
 }
 
-int
-main(int argc, char **argv)
+int main(int argc, char **argv)
 {
 	struct venvd v = { .started_at = now_us() };
 	config_read(&v.config, argc, argv);

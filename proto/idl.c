@@ -106,7 +106,7 @@ static bool skip_comments(struct parser *ps)
 {
 	for (skip_blanks(ps); *ps->p == '#'; skip_blanks(ps)) {
 		if (!comment_fits(ps))
-			return refuse(ps, "a comment needs a line of its own, or a comma before it");
+			return refuse(ps, "a comment needs its own line, or a comma before it");
 		size_t len = strcspn(ps->p, "\n\r");
 		if (ps->p[len] == '\r')
 			return refuse(ps, "carriage return");

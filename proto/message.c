@@ -7,7 +7,6 @@
  * say.
  */
 #include <assert.h>
-#include <inttypes.h>
 #include <string.h>
 #include "limits.h"
 #include "message.h"
