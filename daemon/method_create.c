@@ -76,7 +76,8 @@ static void create_refuse(struct creation *c)
 	index_remove(v->index, env);
 	enum error_code code = c->error;
 	json_t *parameters = json_incref(c->error_parameters);
-	retention_sweep(v->retention, c->entry);
+	if (c->has_row)
+		retention_sweep(v->retention, json_pack("[s]", c->entry));
 	operation_error(&c->op, code, parameters);
 	create_free(c);
 	venvd_stop_if_idle(v);

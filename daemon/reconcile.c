@@ -36,6 +36,7 @@ struct reconcile {
 	json_t *names;          /* name -> inode, of what the root holds and no row claims yet */
 	json_t *known;          /* names that rows claim: to be looked into afterwards */
 	json_t *trash;          /* entry -> what the scan says of it */
+	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
 	size_t waiting;         /* discards and inspections that `ready` waits for */
 	size_t adopted;
 };
@@ -69,6 +70,7 @@ static void reconcile_free(struct reconcile *rec)
 	json_decref(rec->names);
 	json_decref(rec->known);
 	json_decref(rec->trash);
+	json_decref(rec->stage);
 	free(rec);
 }
 
@@ -160,8 +162,8 @@ static void reconcile_step(struct reconcile *rec)
 	if (rec->adopted > 0)
 		log_info("adopted %zu environments", rec->adopted);
 	retention_arm(v->retention);
-	if (!v->config.peek)
-		retention_sweep(v->retention, NULL);
+	if (json_array_size(rec->stage) > 0 && !v->config.peek)
+		retention_sweep(v->retention, json_incref(rec->stage));
 	if (json_array_size(rec->known) > 0 && !v->stopping)
 		job_start(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
 		    reconcile_look_frame, reconcile_look_done, v);
@@ -235,6 +237,12 @@ static void reconcile_drop(struct venvd *v, struct environment *env)
 	index_remove(v->index, env);
 }
 
+/* The name that a creation has in the stage. */
+static json_t *reconcile_stage_entry(const struct environment *env)
+{
+	return json_sprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);
+}
+
 static void reconcile_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	(void)result;
@@ -243,6 +251,7 @@ static void reconcile_discarded(enum error_code code, const json_t *result, void
 	struct venvd *v = rec->venvd;
 	if (code == ERROR_NONE) {
 		log_info("an interrupted creation of '%s' was taken back", back->env->name);
+		json_array_append_new(rec->stage, reconcile_stage_entry(back->env));
 		reconcile_drop(v, back->env);
 	} else {
 		free(back->env->problem);
@@ -258,9 +267,8 @@ static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 {
 	struct rollback *back = xcalloc(1, sizeof(*back));
 	*back = (struct rollback){ rec, env };
-	_cleanup_free_ char *entry = xasprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);
-	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", "discard", "name", env->name,
-	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:o}", "op", "discard", "name", env->name, "ino",
+	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", reconcile_stage_entry(env));
 	rec->waiting++;
 	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
 		reconcile_discarded(ERROR_FAILED, NULL, back);
@@ -382,7 +390,7 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 {
 	struct venvd *v = rec->venvd;
 	if (!json_is_true(json_object_get(found, "tree"))) {
-		json_t *order = json_pack("{s:s,s:s,s:s}", "op", "purge", "where", "trash", "entry", entry);
+		json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries", entry);
 		job_start(v->jobs, order, 0, NULL, reconcile_look_done, NULL);
 		return;
 	}
@@ -419,6 +427,8 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 	} else if (strcmp(kind, "trash") == 0) {
 		json_array_foreach(json_object_get(frame, "entries"), i, item)
 			json_object_set(rec->trash, json_string_value(json_object_get(item, "entry")), item);
+	} else if (strcmp(kind, "stage") == 0) {
+		json_array_extend(rec->stage, json_object_get(frame, "entries"));
 	}
 }
 
@@ -464,6 +474,7 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->names = json_object();
 	rec->known = json_array();
 	rec->trash = json_object();
+	rec->stage = json_array();
 	if (job_start(v->jobs, json_pack("{s:s}", "op", "scan"), 0, reconcile_scan_frame,
 	    reconcile_scanned, rec) == NULL)
 		reconcile_scanned(ERROR_FAILED, NULL, rec);

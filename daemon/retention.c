@@ -118,7 +118,8 @@ static void purge_intent_on_disk(bool ok, void *arg)
 		/* Removing frees space, and the record in the trash makes the row again: go on without it. */
 		log_warning("the catalog's file system is full");
 	}
-	json_t *order = json_pack("{s:s,s:s,s:s}", "op", "purge", "where", "trash", "entry", p->env->entry);
+	json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
+	    p->env->entry);
 	if (job_start(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
 		purge_end(p, "as much work is waiting as this daemon takes");
 }
@@ -143,10 +144,11 @@ static void sweep_done(enum error_code code, const json_t *result, void *arg)
 	log_warning("the stage could not be swept: %s", reason != NULL ? reason : error_name(code));
 }
 
-void retention_sweep(struct retention *r, const char *entry)
+void retention_sweep(struct retention *r, json_t *entries)
 {
+	json_t *order = json_pack("{s:s,s:s,s:o}", "op", "purge", "where", "stage", "entries", entries);
 	if (r->venvd->stopping)
-		return;
-	json_t *order = json_pack("{s:s,s:s,s:s?}", "op", "purge", "where", "stage", "entry", entry);
-	job_start(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
+		json_decref(order);
+	else
+		job_start(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
 }

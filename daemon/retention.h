@@ -2,6 +2,8 @@
 /* Letting go for good: the trash when its time is over or when somebody asks, and the stage's leftovers. */
 #ifndef VENVD_RETENTION_H
 #define VENVD_RETENTION_H
+#include <jansson.h>
+
 #include "environment.h"
 #include "errors.h"
 #include "venvd.h"
@@ -12,8 +14,8 @@ void retention_free(struct retention *);
 void retention_arm(struct retention *);
 /* Gives a trashed environment its expires_at. */
 void retention_stamp(const struct retention *, struct environment *);
-/* Removes a stage entry in the background (NULL: all of them). What fails is left to the next start. */
-void retention_sweep(struct retention *, const char *entry);
+/* Removes entries of the stage in the background; takes the array. What fails is left to the next start. */
+void retention_sweep(struct retention *, json_t *entries);
 
 /* why: NULL, or a borrowed sentence. */
 typedef void retention_done_fn(const char *why, void *arg);

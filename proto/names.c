@@ -4,7 +4,6 @@
  * verb). Works on bytes and on ASCII alone, whatever the locale: a name ends up in prompts, in
  * shell scripts and in file names, and must mean the same in all of them. Owns nothing.
  */
-#include <limits.h>
 #include <string.h>
 #include "limits.h"
 #include "names.h"

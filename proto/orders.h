@@ -42,8 +42,8 @@
  *          -> {environment:{as inspect}}   errors: NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed,
  *          NoEnsurepip, AlreadyExists, Unsupported, NoSpace, Failed. Before "go" the worker takes its
  *          stage/ENTRY away itself; after it the daemon sends the resident a discard.
- * purge    {where:"trash"|"stage", entry|null}    entry null: all of stage
- *          trash: first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
+ * purge    {where:"trash"|"stage", entries:[...]}
+ *          trash: each first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
  *          link or over a mount -> {removed:N, kept:[reason...]}
  * purge-name {name, ino, btime, entry}            delete --now
  *          to stage/ENTRY, root synced, removed; where it cannot be renamed (EXDEV), removed in place -> {}

@@ -59,25 +59,26 @@ static int purge_trash(struct removal *r, int stage, const char *entry, struct f
 
 int do_purge(json_t *order, json_t **ret, struct failure *f)
 {
-	const char *where, *entry = NULL;
-	json_t *value = NULL;
-	talk_unpack(order, "{s:s, s?o}", "where", &where, "entry", &value);
-	entry = json_string_value(value);
+	const char *where;
+	json_t *entries, *value;
+	talk_unpack(order, "{s:s, s:o}", "where", &where, "entries", &entries);
 	_cleanup_removal_ struct removal r = { 0 };
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	if (stage < 0)
 		return failure_errno(f, "cannot open the stage");
-	if (entry && check_entry(entry, f) < 0)
-		return -1;
 	bool trash = strcmp(where, "trash") == 0;
-	if (trash && !entry)
-		return failure_reason(f, ERROR_FAILED, "the whole trash is never purged at once");
-	if (trash && purge_trash(&r, stage, entry, f) < 0)
-		return -1;
-	if (!trash && entry)
-		remove_entry(&r, stage, entry);
-	else if (!trash)
-		remove_contents(&r, stage, NULL);
+	size_t i;
+	json_array_foreach(entries, i, value) {
+		const char *entry = json_string_value(value);
+		if (check_entry(entry ? entry : "", f) < 0)
+			return -1;
+		if (trash && purge_trash(&r, stage, entry, f) < 0)
+			return -1;
+		if (!trash)
+			remove_entry(&r, stage, entry);
+		if (r.gone)
+			break;
+	}
 	return answer(&r, ret, f);
 }
 
