@@ -219,6 +219,17 @@ static bool delete_refuse_state(struct request *r, const struct environment *env
 	return true;
 }
 
+/* There is only the memory of a directory to take away. */
+static void delete_missing(struct venvd *v, struct request *r, struct environment *env)
+{
+	struct replay_record *record = replay_begin(v->replay, r, NULL);
+	json_t *reply = method_environment(v, env);
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	replay_end(v->replay, record, "", ERROR_NONE, NULL);
+	request_reply(r, reply);
+}
+
 void method_delete(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
@@ -236,10 +247,7 @@ void method_delete(struct venvd *v, struct request *r)
 	} else if (trashed) {
 		emptying_begin(v, r, env);
 	} else if (env->state == STATE_MISSING) {
-		json_t *reply = method_environment(v, env);
-		store_drop(v->store, env->id, NULL, NULL);
-		index_remove(v->index, env);
-		request_reply(r, reply);
+		delete_missing(v, r, env);
 	} else {
 		removal_begin(v, r, env, now);
 	}

@@ -28,6 +28,7 @@
 #include "reconcile.h"
 #include "replay.h"
 #include "retention.h"
+#include "root.h"
 #include "store.h"
 
 struct reconcile {
@@ -475,6 +476,10 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->known = json_array();
 	rec->trash = json_object();
 	rec->stage = json_array();
+	if (root_fd(v->root) < 0) {     /* a look where no root is yet */
+		reconcile_step(rec);
+		return;
+	}
 	if (job_start(v->jobs, json_pack("{s:s}", "op", "scan"), 0, reconcile_scan_frame,
 	    reconcile_scanned, rec) == NULL)
 		reconcile_scanned(ERROR_FAILED, NULL, rec);

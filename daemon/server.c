@@ -244,7 +244,8 @@ static void conn_arm_timer(struct conn *c)
 static void conn_turn(struct conn *c)
 {
 	c->in_turn = true;
-	for (int frames = 0; !c->held_back && frames < LIMIT_FRAMES_TURN; frames++) {
+	for (int frames = 0; !c->held_back && conn_unsent(c) <= LIMIT_OUTPUT_HIGH &&
+	    frames < LIMIT_FRAMES_TURN; frames++) {
 		if (c->current != NULL) {
 			if (c->current->stream != NULL)
 				request_stream_turn(c->current);

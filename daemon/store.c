@@ -55,8 +55,8 @@ enum statement {
 };
 
 #define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, " \
-	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, created_at, " \
-	"deleted_at, expires_at, missing_since, problem, entry"
+	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, " \
+	"created_at, deleted_at, expires_at, missing_since, problem, entry"
 #define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
 
 static const char *const statements[STATEMENT_COUNT] = {
@@ -163,21 +163,19 @@ struct attempt {
 	char *why;              /* owned; NULL: it is open */
 };
 
-static bool rc_means_damage(int rc)
-{
-	return (rc & 0xff) == SQLITE_CORRUPT || (rc & 0xff) == SQLITE_NOTADB;
-}
-
 static void failed(struct store *store, struct attempt *attempt, int rc)
 {
-	attempt->damaged = rc_means_damage(rc);
-	if ((rc & 0xff) == SQLITE_BUSY)
+	const char *said = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
+
+	/* SQLITE_ERROR: the schema is of our number, but not as we made it. */
+	rc &= 0xff;
+	attempt->damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_ERROR;
+	if (rc == SQLITE_BUSY)
 		attempt->why = xstrdup("'" PATH_CATALOG "' is held open by another program");
 	else if (attempt->damaged)
-		attempt->why = xstrdup(sqlite3_errstr(rc));
+		attempt->why = xstrdup(said);
 	else
-		attempt->why = xasprintf("cannot open '" PATH_CATALOG "': %s",
-		    store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc));
+		attempt->why = xasprintf("cannot open '" PATH_CATALOG "': %s", said);
 }
 
 static int log_grew_cb(void *arg, sqlite3 *db, const char *name, int pages)
@@ -216,20 +214,6 @@ static int open_db(struct store *store)
 	    "PRAGMA temp_store = MEMORY;", NULL, NULL, NULL);
 }
 
-/* The path of the catalog in root, and what follows it, as one word for a shell; owned. */
-static char *shell_quoted(const char *root, const char *after)
-{
-	struct text word = { 0 };
-
-	text_adds(&word, "'");
-	for (const char *p = root; *p; p++)
-		text_add(&word, *p == '\'' ? "'\\''" : p, *p == '\'' ? 4 : 1);
-	text_adds(&word, "/" PATH_STATE "/" PATH_CATALOG);
-	text_adds(&word, after);
-	text_adds(&word, "'");
-	return word.data;
-}
-
 /* Whose file it is and of which schema; nothing has been written to it yet. */
 static int recognise(struct store *store, const char *root, struct attempt *attempt,
     int *ret_version)
@@ -249,11 +233,7 @@ static int recognise(struct store *store, const char *root, struct attempt *atte
 		attempt->damaged = true;
 		attempt->why = xstrdup("it is no catalog of venvd");
 	} else if (*ret_version > SCHEMA_VERSION) {
-		_cleanup_free_ char *from = shell_quoted(root, "");
-		_cleanup_free_ char *to = shell_quoted(root, ".newer");
-		attempt->why = xasprintf("the catalog has schema %d, and this venvd knows only up "
-		    "to %d\nhint: mv %s %s  # only history is lost, the environments are found again",
-		    *ret_version, SCHEMA_VERSION, from, to);
+		attempt->why = store_file_newer(root, *ret_version, SCHEMA_VERSION);
 	}
 	return SQLITE_OK;
 }
@@ -552,11 +532,24 @@ static int trim_requests(struct store *store)
 	return run(store, TRIM_REQUESTS);
 }
 
+/* The errno of the last system call that failed on the file (the catalog) or the journal (its log);
+ * sqlite3_system_errno() does not know it after a commit. */
+static int last_errno(sqlite3 *db, int which)
+{
+	sqlite3_file *file = NULL;
+	int error = 0;
+
+	if (sqlite3_file_control(db, NULL, which, &file) == SQLITE_OK && file && file->pMethods)
+		file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
+	return error;
+}
+
 /* A quota is a full disk too; SQLite calls it an I/O error. */
 static bool is_full(sqlite3 *db, int rc)
 {
-	return (rc & 0xff) == SQLITE_FULL ||
-	    (rc == SQLITE_IOERR_WRITE && sqlite3_system_errno(db) == EDQUOT);
+	return (rc & 0xff) == SQLITE_FULL || (rc == SQLITE_IOERR_WRITE &&
+	    (last_errno(db, SQLITE_FCNTL_JOURNAL_POINTER) == EDQUOT ||
+	    last_errno(db, SQLITE_FCNTL_FILE_POINTER) == EDQUOT));
 }
 
 /* What is neither success nor a full disk cannot be lived with: the disk or the file is broken,
@@ -566,7 +559,7 @@ static void die_unless_full(struct store *store, int rc, const char *doing)
 	if (rc == SQLITE_OK || is_full(store->db, rc))
 		return;
 	log_error("the catalog failed in %s: %s (%d, errno %d)", doing,
-	    sqlite3_errmsg(store->db), rc, sqlite3_system_errno(store->db));
+	    sqlite3_errmsg(store->db), rc, last_errno(store->db, SQLITE_FCNTL_JOURNAL_POINTER));
 	abort();
 }
 

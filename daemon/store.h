@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The catalog on disk: one SQLite connection on a thread of its own, which commits in groups: what has
- * queued while the last commit ran goes into the next. Nobody else opens the file. Everything that
- * crosses is a plain copy that the store then owns. Completions come back to the loop: when store_fd()
- * becomes readable, call store_deliver().
+ * The catalog on disk: one SQLite connection on a thread of its own, which commits in groups: what
+ * has queued while the last commit ran goes into the next. Nobody else opens the file. Everything
+ * that crosses is a plain copy that the store then owns. Completions come back to the loop: when
+ * store_fd() becomes readable, call store_deliver().
  *
  * An I/O error or corruption while running is never retried: logged, then abort(); the next start
  * reconciles. A full disk fails the group (ok = false) and is tried again with the next group.
@@ -26,15 +26,17 @@ struct store_request {
 };
 void store_request_free(struct store_request *);
 
-/* Opens or makes PATH_CATALOG in state_fd; NULL state (-1): in memory only (a daemon that only looks).
- * Migrates; checks. NULL with *ret_why an owned sentence (with a second line "hint: ..." where there is one)
- * if the schema is newer or the file cannot be used. A damaged file is moved aside to catalog.db.damaged
- * and a new one begun; *ret_note then says so (owned). root is for the hint's words alone. */
+/* Opens or makes PATH_CATALOG in state_fd; NULL state (-1): in memory only (a daemon that only
+ * looks). Migrates; checks. NULL with *ret_why an owned sentence (with a second line "hint: ..."
+ * where there is one) if the schema is newer or the file cannot be used. A damaged file is moved
+ * aside to catalog.db.damaged and a new one begun; *ret_note then says so (owned). root is for the
+ * hint's words alone. */
 struct store *store_open(int state_fd, const char *root, char **ret_why, char **ret_note);
 
-/* Before store_start, on the caller's thread: every row. Takes nothing; the callback owns what it gets. */
-int store_load(struct store *, void (*row)(struct environment *, void *), void (*request)(struct store_request *, void *),
-    void *arg);
+/* Before store_start, on the caller's thread: every row. Takes nothing; the callback owns what it
+ * gets. */
+int store_load(struct store *, void (*row)(struct environment *, void *),
+    void (*request)(struct store_request *, void *), void *arg);
 
 void store_start(struct store *);       /* the thread, all signals blocked */
 int store_fd(const struct store *);     /* an eventfd, for the loop's EV_READ */

@@ -44,3 +44,27 @@ char *store_file_move_aside(int dir_fd)
 	}
 	return NULL;
 }
+
+/* The path of the catalog in root, and what follows it, as one word for a shell; owned. */
+static char *shell_quoted(const char *root, const char *after)
+{
+	struct text word = { 0 };
+
+	text_adds(&word, "'");
+	for (const char *p = root; *p; p++)
+		text_add(&word, *p == '\'' ? "'\\''" : p, *p == '\'' ? 4 : 1);
+	text_adds(&word, "/" PATH_STATE "/" PATH_CATALOG);
+	text_adds(&word, after);
+	text_adds(&word, "'");
+	return word.data;
+}
+
+char *store_file_newer(const char *root, int has, int knows)
+{
+	_cleanup_free_ char *from = shell_quoted(root, "");
+	_cleanup_free_ char *to = shell_quoted(root, ".newer");
+
+	return xasprintf("the catalog has schema %d, and this venvd knows only up to %d\n"
+	    "hint: mv %s %s  # only history is lost, the environments are found again",
+	    has, knows, from, to);
+}

@@ -8,4 +8,7 @@
 char *store_file_make(int dir_fd);
 /* To catalog.db.damaged, with what belongs to it. */
 char *store_file_move_aside(int dir_fd);
+
+/* Why a catalog of schema `has` is refused, and the command that makes room; owned. */
+char *store_file_newer(const char *root, int has, int knows);
 #endif

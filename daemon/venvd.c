@@ -332,9 +332,9 @@ int main(int argc, char **argv)
 
 	event_base_dispatch(v.base);    /* the only place where venvd waits */
 
-	server_free(v.server);
 	venvd_unwatch();
 	store_close(v.store);
+	server_free(v.server);          /* who waits for our end waits for the catalog's, too */
 	jobs_free(v.jobs);
 	retention_free(v.retention);
 	replay_free(v.replay);

@@ -6,11 +6,9 @@
  * call. Which methods there are, and what their parameters must be, is for idl.c and the daemon to
  * say.
  */
-#include <assert.h>
 #include <string.h>
 #include "limits.h"
 #include "message.h"
-
 
 #define STRING_OF(x) #x
 #define STRING(x) STRING_OF(x)
@@ -80,8 +78,7 @@ static const char *take_key(const char *key, json_t *value, struct call *ret)
 			return "'parameters' is no object";
 		ret->parameters = json_is_object(value) ? value : NULL;
 	} else if (!strchr(key, '.')) {
-		/* Those of other vendors have a domain in their name and are none of our business.
-		 * */
+		/* Those of other vendors have a domain in their name and are not our business. */
 		return "unknown key beside 'method' and 'parameters'";
 	}
 	return NULL;

@@ -16,8 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "child.h"
@@ -25,6 +25,7 @@
 #include "orders.h"
 #include "talk.h"
 
+static int ended_fd = -1;               /* a signalfd: some child has ended */
 static volatile sig_atomic_t group;     /* the running child's process group, 0 if there is none */
 
 static void on_sigterm(int sig)
@@ -40,6 +41,11 @@ void child_init(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	struct sigaction action = { .sa_handler = on_sigterm };
 	sigaction(SIGTERM, &action, NULL);
+	sigset_t ended;
+	sigemptyset(&ended);
+	sigaddset(&ended, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &ended, NULL);
+	ended_fd = signalfd(-1, &ended, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 static void default_signals(void)
@@ -139,41 +145,54 @@ static void trim_output(struct child *c)
 	}
 }
 
+/* Signals of several children come as one, and adopted orphans send theirs too: so it is asked whether
+ * this one has ended. It is not reaped yet, which keeps its process group's id from being given away. */
+static bool has_ended(pid_t pid)
+{
+	struct signalfd_siginfo signals[8];
+	siginfo_t info = { 0 };
+	(void)!read(ended_fd, signals, sizeof(signals));
+	return waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
+}
+
+/* For poll(): -1 without a deadline. */
+static int time_left_ms(const struct child *c, int64_t deadline)
+{
+	if (c->timeout_ms <= 0)
+		return -1;
+	int64_t left = deadline - monotonic_us();
+	return left > 0 ? (int)(left / 1000 + 1) : 0;
+}
+
 /* Until it ends, its time is up or the daemon is gone; sets c->end for the latter two. */
 static void watch(struct child *c, pid_t pid, int out_fd)
 {
-	_cleanup_fd_ int pid_fd = syscall(SYS_pidfd_open, pid, 0);
 	int64_t deadline = monotonic_us() + c->timeout_ms * 1000LL;
 	struct pollfd fds[] = {
 		{ .fd = WORKER_FD_ORDERS, .events = POLLIN | POLLRDHUP },
-		{ .fd = pid_fd, .events = POLLIN },
+		{ .fd = ended_fd, .events = POLLIN },
 		{ .fd = out_fd, .events = POLLIN },
 	};
-	if (pid_fd < 0)
-		c->end = CHILD_NOT_STARTED;
-	while (c->end == CHILD_EXITED && !fds[1].revents) {
-		int timeout = -1;
-		if (c->timeout_ms > 0) {
-			int64_t left = deadline - monotonic_us();
-			timeout = left > 0 ? (int)(left / 1000 + 1) : 0;
-		}
+	while (c->end == CHILD_EXITED) {
+		int timeout = time_left_ms(c, deadline);
 		int n = poll(fds, ARRAY_LENGTH(fds), timeout);
-		if (n < 0 && errno != EINTR)
-			c->end = CHILD_NOT_STARTED;
-		if (n == 0)
-			c->end = CHILD_TIMED_OUT;
-		if (n <= 0)
+		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0) {
+			c->end = CHILD_NOT_STARTED;
+			c->status = errno;
+			return;
+		}
 		if (fds[2].revents && !take_output(c, out_fd))
 			fds[2].fd = -1;
+		if (fds[1].revents && has_ended(pid))
+			return;
+		/* One that never stops writing must not keep its deadline from being seen. */
+		if (timeout == 0)
+			c->end = CHILD_TIMED_OUT;
 		if (fds[0].revents && talk_gone())
 			c->end = CHILD_GONE;
-		/* One that never stops writing must not keep its deadline from being seen. */
-		if (timeout == 0 && !fds[1].revents)
-			c->end = CHILD_TIMED_OUT;
 	}
-	if (c->end == CHILD_NOT_STARTED)
-		c->status = errno;
 }
 
 /* SIGKILL for every process whose parent we are. */

@@ -126,6 +126,20 @@ static char *find_interpreter(const struct look *l)
 	return xasprintf("%s/python%.*s", l->cfg.home, (int)minor, version);
 }
 
+/* Most environments of a root share their home; the last answer is remembered, for one order only. */
+static bool home_is_gone(const char *home)
+{
+	static char last[PATH_MAX];
+	static bool gone;
+	if (home[0] != '/' || strlen(home) >= sizeof(last))
+		return false;
+	if (strcmp(home, last) != 0) {
+		gone = access(home, F_OK) < 0 && errno == ENOENT;
+		strcpy(last, home);
+	}
+	return gone;
+}
+
 /* Why it cannot work; owned, NULL if nothing speaks against it. */
 static char *find_problem(const struct look *l)
 {
@@ -141,7 +155,7 @@ static char *find_problem(const struct look *l)
 			return xasprintf("its interpreter '%s' is gone", base);
 		return xasprintf("its interpreter '%s' cannot be used: %s", base, strerror(errno));
 	}
-	if (l->cfg.home && l->cfg.home[0] == '/' && access(l->cfg.home, F_OK) < 0 && errno == ENOENT)
+	if (l->cfg.home && home_is_gone(l->cfg.home))
 		return xasprintf("the directory of its interpreter, '%s', is gone", l->cfg.home);
 	return NULL;
 }
@@ -189,9 +203,11 @@ static const char *find_implementation(const struct look *l)
 {
 	if (l->cfg.implementation)
 		return l->cfg.implementation;
-	if (exists(l->bin_fd, "pypy3") || exists(l->bin_fd, "pypy"))
-		return "pypy";
-	return exists(l->bin_fd, "graalpy") ? "graalpy" : "cpython";
+	const char *slash = l->interpreter ? strrchr(l->interpreter, '/') : NULL;
+	if (slash && strncmp(slash + 1, "graalpy", 7) == 0)
+		return "graalpy";
+	/* PyPy's venv makes this link whatever the interpreter was called. */
+	return exists(l->bin_fd, "pypy3") ? "pypy" : "cpython";
 }
 
 /* An environment without pyvenv.cfg: virtualenv before 20, for Python 2 or 3. */
@@ -232,14 +248,15 @@ static void describe(json_t *out, struct look *l)
 
 static void judge_directory(json_t *out, struct look *l, const char *name)
 {
-	if (faccessat(l->fd, ".", X_OK, AT_EACCESS) < 0) {
+	struct stat meta;
+	int r = fstatat(l->fd, "conda-meta", &meta, AT_SYMLINK_NOFOLLOW);
+	if (r < 0 && errno == EACCES) {
 		_cleanup_free_ char *why = xasprintf("cannot be looked into: %s", strerror(errno));
 		set_text(out, "kind", "foreign");
 		set_text(out, "problem", why);
 		return;
 	}
-	struct stat meta;
-	bool conda = fstatat(l->fd, "conda-meta", &meta, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(meta.st_mode);
+	bool conda = r == 0 && S_ISDIR(meta.st_mode);
 	if (!look_inside(l) && !conda) {
 		set_text(out, "kind", "other");
 		return;

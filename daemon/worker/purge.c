@@ -42,43 +42,45 @@ static int move_to_stage(struct removal *r, int from_fd, const char *name, int s
 	return place_move(from_fd, name, stage, entry);
 }
 
-static int purge_trash(struct removal *r, int stage, const char *entry, struct failure *f)
+static const char *entry_at(json_t *entries, size_t i)
+{
+	const char *entry = json_string_value(json_array_get(entries, i));
+	return entry ? entry : "";
+}
+
+/* All of them into the stage, then one sync for all. */
+static int empty_trash(struct removal *r, int stage, json_t *entries, struct failure *f)
 {
 	_cleanup_fd_ int trash = place_state_dir(PATH_TRASH);
 	if (trash < 0)
 		return failure_errno(f, "cannot open the trash");
-	if (move_to_stage(r, trash, entry, stage, entry) == 0) {
-		if (fsync(WORKER_FD_ROOT) < 0 || fsync(trash) < 0 || fsync(stage) < 0)
-			return failure_errno(f, "cannot sync the root");
-	} else if (errno != ENOENT) {
-		return failure_errno(f, "cannot take '%s' out of the trash", entry);
+	for (size_t i = 0; i < json_array_size(entries) && !r->gone; i++) {
+		const char *entry = entry_at(entries, i);
+		/* ENOENT: an earlier attempt has moved it already. */
+		if (move_to_stage(r, trash, entry, stage, entry) < 0 && errno != ENOENT)
+			return failure_errno(f, "cannot take '%s' out of the trash", entry);
 	}
-	remove_entry(r, stage, entry);
+	if (fsync(WORKER_FD_ROOT) < 0 || fsync(trash) < 0 || fsync(stage) < 0)
+		return failure_errno(f, "cannot sync the root");
 	return 0;
 }
 
 int do_purge(json_t *order, json_t **ret, struct failure *f)
 {
 	const char *where;
-	json_t *entries, *value;
+	json_t *entries;
 	talk_unpack(order, "{s:s, s:o}", "where", &where, "entries", &entries);
 	_cleanup_removal_ struct removal r = { 0 };
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	if (stage < 0)
 		return failure_errno(f, "cannot open the stage");
-	bool trash = strcmp(where, "trash") == 0;
-	size_t i;
-	json_array_foreach(entries, i, value) {
-		const char *entry = json_string_value(value);
-		if (check_entry(entry ? entry : "", f) < 0)
+	for (size_t i = 0; i < json_array_size(entries); i++)
+		if (check_entry(entry_at(entries, i), f) < 0)
 			return -1;
-		if (trash && purge_trash(&r, stage, entry, f) < 0)
-			return -1;
-		if (!trash)
-			remove_entry(&r, stage, entry);
-		if (r.gone)
-			break;
-	}
+	if (strcmp(where, "trash") == 0 && empty_trash(&r, stage, entries, f) < 0)
+		return -1;
+	for (size_t i = 0; i < json_array_size(entries) && !r.gone; i++)
+		remove_entry(&r, stage, entry_at(entries, i));
 	return answer(&r, ret, f);
 }
 

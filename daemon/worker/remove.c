@@ -142,10 +142,11 @@ static int move_up(struct flat *f, int fd, const char *name)
 
 static void empty_child(struct flat *f, const char *child)
 {
-	_cleanup_fd_ int fd = open_unlocked(f->top, child);
-	DIR *dir = fd < 0 ? NULL : open_stream(fd);
+	int fd = open_unlocked(f->top, child);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {
 		keep(f->removal, child);
+		cleanup_fd(&fd);
 		return;
 	}
 	for (struct dirent *e; !f->removal->gone && (e = readdir(dir));) {

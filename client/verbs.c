@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The verbs: how each is called, and what 'venvctl help' says about it. Only texts and one pointer
+ * a verb are here, in the order in which help shows them. venvctl.1 says the same at more length.
+ */
+#include "util.h"
+#include "verbs.h"
+
+const char global_options_help[] =
+	"Options of every command:\n"
+	"  --root DIRECTORY    where the environments are\n"
+	"                      ($VENVD_ROOT, $WORKON_HOME, ~/.virtualenvs)\n"
+	"  --socket PATH       where the daemon listens ($VENVD_SOCKET)\n"
+	"  --no-start          never start a daemon (VENVD_AUTOSTART=0)\n"
+	"  --timeout SECONDS   give up after this time\n"
+	"  --color WHEN        auto, always or never\n"
+	"  -q, --quiet         only data and errors\n"
+	"  -y, --yes           answer yes to every question\n"
+	"  --no-input          never ask\n"
+	"  --version           print the version\n"
+	"  -h, --help          print help\n";
+
+static const struct verb verbs[] = {
+	{ "create", NULL, cmd_create, "NAME [-p PYTHON] [OPTION...]", "create an environment",
+	  "  -p, --python PYTHON      an interpreter's path, its name on PATH, or a version such\n"
+	  "                           as 3.12; without it the first python3 on PATH\n"
+	  "  --without-pip            do not install pip\n"
+	  "  --system-site-packages   make the interpreter's own packages visible\n"
+	  "  --prompt TEXT            what the environment's activate scripts show\n"
+	  "  --exist-ok               succeed if NAME exists and was made with these options\n"
+	  "\n"
+	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n" },
+	{ "list", "ls", cmd_list, "[GLOB] [--json] [--trash] [--state STATE] [-q]",
+	  "list environments",
+	  "  --json          one JSON array, one environment a line\n"
+	  "  --trash         what was deleted and can be restored\n"
+	  "  --state STATE   only those that are creating, ready, broken, missing or foreign\n"
+	  "  -q              only the names\n"
+	  "\n"
+	  "When stdout is no terminal: one line an environment, a tab between values:\n"
+	  "  name state version path created problem\n"
+	  "with --trash:\n"
+	  "  name state version path deleted expires id\n"
+	  "Times are UTC (2026-01-31T12:00:00Z). Tab, newline, return and backslash in a value\n"
+	  "are written \\t \\n \\r \\\\. More columns may be added at the end.\n" },
+	{ "show", NULL, cmd_show, "NAME [--json]", "show everything about an environment",
+	  "  --json   as one JSON object\n" },
+	{ "delete", "rm", cmd_delete, "NAME... [--now] [--missing-ok] [--dry-run] [-y]",
+	  "move environments to the trash",
+	  "  --now          remove for good, from the trash too\n"
+	  "  --missing-ok   it is no error if NAME does not exist\n"
+	  "  --dry-run      print the names that would be deleted\n"
+	  "\n"
+	  "NAME may be a pattern in quotes, such as 'test-*'. Several names, patterns and --now\n"
+	  "ask first on a terminal, and need -y elsewhere.\n" },
+	{ "restore", NULL, cmd_restore, "NAME... | --id ID NAME",
+	  "take environments out of the trash",
+	  "  --id ID   the one with this id, where the trash holds several of one name\n" },
+	{ "path", NULL, cmd_path, "NAME", "print an environment's path",
+	  "Works without a daemon too.\n" },
+	{ "activate", NULL, cmd_activate, "NAME [--shell SHELL]",
+	  "print the line that activates an environment",
+	  "  --shell SHELL   sh, bash, zsh, dash, ksh, fish, csh or tcsh; guessed otherwise\n"
+	  "\n"
+	  "In sh, bash, zsh:  eval \"$(venvctl activate NAME)\"\n"
+	  "In fish:           venvctl activate NAME | source\n"
+	  "In csh, tcsh:      eval `venvctl activate NAME`\n" },
+	{ "run", NULL, cmd_run, "NAME [--] COMMAND [ARGUMENT...]",
+	  "run a command in an environment",
+	  "PATH, VIRTUAL_ENV and VIRTUAL_ENV_PROMPT are set, PYTHONHOME is removed, all else is\n"
+	  "the caller's. The exit status is the command's own; 127 if it was not found, 126 if it\n"
+	  "could not be run, 125 for a failure of venvctl. Works without a daemon too.\n" },
+	{ "prompt", NULL, cmd_prompt, "[NAME]", "print what a shell prompt shows",
+	  "Prints NAME and the version of Python, as in 'projA 3.12.1', for the active\n"
+	  "environment ($VIRTUAL_ENV) or for NAME; nothing if none is active. Marks behind it:\n"
+	  "  !   broken: it cannot work           ?   missing: its directory is gone\n"
+	  "  +   still being created\n"
+	  "It never starts a daemon and never waits more than 5 ms. If there is no answer by\n"
+	  "then, it prints the name alone, from VIRTUAL_ENV_PROMPT or VIRTUAL_ENV. The exit\n"
+	  "status is 0.\n" },
+	{ "python", NULL, cmd_python, "list [--json]",
+	  "list the interpreters that environments can be made from",
+	  "When stdout is no terminal: one line an interpreter, a tab between values:\n"
+	  "  version implementation path source problem\n" },
+	{ "status", NULL, cmd_status, "[--json]", "show how the daemon is doing", "" },
+	{ "call", NULL, cmd_call, "METHOD [JSON] [--more]", "call a method of the daemon",
+	  "METHOD without a dot is one of io.venvd. JSON is an object with the parameters. The\n"
+	  "parameters of each reply, or of the error, are written to stdout, one line a reply.\n"
+	  "  --more   ask for a series of replies\n"
+	  "\n"
+	  "Example: venvctl call List '{\"glob\":\"test-*\"}' --more\n" },
+	{ "restart", NULL, cmd_restart, "", "stop the daemon and start it again", "" },
+	{ "shutdown", NULL, cmd_shutdown, "[--purge] [-y]", "stop the daemon",
+	  "  --purge   also remove the daemon's own files, the trash among them\n"
+	  "\n"
+	  "Every environment stays and goes on working.\n" },
+	{ "help", NULL, cmd_help, "[COMMAND | exit-codes]", "explain a command", "" },
+};
+
+static const struct topic topics[] = {
+	{ "exit-codes",
+	  "Exit status of venvctl:\n"
+	  "  0    done\n"
+	  "  1    refused or failed\n"
+	  "  2    the command line was wrong\n"
+	  "  3    no such environment\n"
+	  "  4    it exists already\n"
+	  "  5    it is in use, or protected\n"
+	  "  6    the daemon cannot be reached\n"
+	  "  7    permission denied\n"
+	  "  8    no answer in time\n"
+	  "  9    partly done\n"
+	  "  130  interrupted\n"
+	  "'venvctl run' gives its command's own status (128+N if signal N killed it), 127 if the\n"
+	  "command was not found, 126 if it could not be run, 125 if venvctl itself failed.\n" },
+};
+
+const struct verb *verb_table(size_t *ret_count)
+{
+	*ret_count = ARRAY_LENGTH(verbs);
+	return verbs;
+}
+
+const struct topic *topic_table(size_t *ret_count)
+{
+	*ret_count = ARRAY_LENGTH(topics);
+	return topics;
+}
