@@ -134,6 +134,11 @@ static void job_take_frame(struct worker *w, const json_t *frame)
 			j->frame(kind, frame, j->arg);
 		return;
 	}
+	if (json_is_true(json_object_get(frame, "syncFailed"))) {
+		/* What was written may be lost though the kernel calls it clean: only a new look can tell. */
+		log_error("a sync of the root failed; venvd ends here, and the next start settles it");
+		abort();
+	}
 	bool is_short = w->resident;
 	struct jobs *jobs = w->jobs;
 	const char *error = json_string_value(json_object_get(frame, "error"));

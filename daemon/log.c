@@ -18,9 +18,12 @@
 #include "log.h"
 #include "paths.h"
 
+#define LOG_QUIET_PRIORITY 4
+
 static struct {
 	char *path;             /* NULL: stderr */
 	bool priorities;        /* stderr goes to the journal */
+	bool quiet;             /* stderr is a person's: only what went wrong */
 	off_t size;
 } log_state;
 
@@ -83,6 +86,11 @@ void log_open(const char *root)
 	log_open_file();
 }
 
+void log_quiet(void)
+{
+	log_state.quiet = true;
+}
+
 void log_reopen(void)
 {
 	if (log_state.path != NULL)
@@ -106,6 +114,8 @@ static void log_rotate(void)
 static void PRINTF_LIKE(3, 0) log_line(int priority, const char *word, const char *fmt, va_list ap)
 {
 	char message[1024];
+	if (log_state.quiet && priority > LOG_QUIET_PRIORITY)
+		return;
 	vsnprintf(message, sizeof(message), fmt, ap);
 	char line[1200];
 	int len;

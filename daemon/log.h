@@ -8,6 +8,7 @@
  * Else $XDG_STATE_HOME/venvd/NAME.log, where NAME tells roots apart; at most two of LIMIT_LOG_BYTES.
  * stderr then is that file as well, so that a worker's words reach it. */
 void log_open(const char *root);
+void log_quiet(void);           /* from now on nothing below a warning */
 void log_reopen(void);          /* SIGHUP */
 const char *log_path(void);     /* NULL when it is stderr */
 

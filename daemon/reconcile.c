@@ -442,6 +442,8 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		const char *reason = json_string_value(json_object_get(result, "reason"));
 		log_error("the root could not be looked through: %s",
 		    reason != NULL ? reason : error_name(code));
+		if (v->config.peek)
+			venvd_stop(v);          /* there is nothing else that it could tell */
 		reconcile_step(rec);
 		return;
 	}

@@ -321,6 +321,8 @@ int main(int argc, char **argv)
 	struct venvd v = { .started_at = now_us() };
 	config_read(&v.config, argc, argv);
 	log_open(v.config.detached ? v.config.root : NULL);
+	if (v.config.peek)
+		log_quiet();
 	venvd_forget_caller(&v);
 	v.base = event_base_new();
 	venvd_open_root(&v);            /* made if it is missing; locked until our end */

@@ -66,13 +66,10 @@ unsigned name_distance(const char *a, const char *b, unsigned max)
 	unsigned *before = rows, *last = rows + width, *row = rows + 2 * (size_t)width;
 	for (unsigned j = 0; j < width; j++)
 		last[j] = j;
-	unsigned last_smallest = 0;
 	for (size_t i = 1; i <= len_a; i++) {
-		unsigned smallest = distance_row(a, i, b, len_b, before, last, row);
-		/* A swap reaches back two rows: only two hopeless ones end it. */
-		if (smallest > max && last_smallest > max)
+		/* What is smallest in a row only grows from row to row. */
+		if (distance_row(a, i, b, len_b, before, last, row) > max)
 			return max + 1;
-		last_smallest = smallest;
 		unsigned *oldest = before;
 		before = last;
 		last = row;

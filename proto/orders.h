@@ -12,6 +12,7 @@
  * Order: {"id":N,"op":"...",...}   Answer: zero or more {"id":N,"frame":"KIND",...}, then exactly one
  * {"id":N,"done":true,...} or {"id":N,"done":true,"error":"io.venvd.X","parameters":{...}}, whose
  * error and parameters the daemon hands on to the client unchanged.
+ * With "syncFailed":true in it a sync has failed: the daemon aborts, and the next start looks at the disk.
  *
  * Identity: "ino" and "btime" (birth time in ns; 0 where the file system has none) as integers; a tree
  * is touched only if both equal what the order says. btime 0 in an order matches any.

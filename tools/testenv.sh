@@ -22,6 +22,9 @@ need strace strace
 need ps procps
 need valgrind valgrind
 need zsh zsh
+need fish fish
+need tcsh tcsh
+need bindfs bindfs
 need python3 python3
 if command -v pkg-config >/dev/null; then
 	pkg-config --exists libevent_core || missing="$missing libevent-dev"

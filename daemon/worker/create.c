@@ -170,7 +170,7 @@ static int sync_all(struct creation *c, struct failure *f)
 {
 	talk_progress(c->order, "sync");
 	if (syncfs(WORKER_FD_ROOT) < 0 || fsync(WORKER_FD_ROOT) < 0)
-		return failure_errno(f, "cannot sync '%s' to the disk", c->name);
+		return failure_sync(f);
 	if (!place_is(WORKER_FD_ROOT, c->name, c->id))
 		return failure_reason(f, ERROR_FAILED,
 		    "'%s' was moved or replaced by somebody while it was being made", c->name);

@@ -51,6 +51,13 @@ int failure_errno(struct failure *f, const char *fmt, ...)
 	return set_reason(f, full ? ERROR_NO_SPACE : ERROR_FAILED, reason);
 }
 
+int failure_sync(struct failure *f)
+{
+	failure_errno(f, "cannot sync the root to the disk");
+	f->sync_failed = true;
+	return -1;
+}
+
 int failure_gone(struct failure *f)
 {
 	return failure_set(f, ERROR_CANCELLED, NULL);

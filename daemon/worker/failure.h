@@ -9,6 +9,7 @@
 struct failure {
 	enum error_code code;           /* ERROR_NONE: nothing went wrong */
 	json_t *parameters;             /* owned */
+	bool sync_failed;               /* the daemon must not go on with what it believes */
 };
 #define _cleanup_failure_ __attribute__((cleanup(failure_done)))
 
@@ -19,6 +20,8 @@ int failure_set(struct failure *f, enum error_code, json_t *parameters);       /
 int failure_reason(struct failure *f, enum error_code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* "WHAT: text of errno"; a full disk or quota becomes NoSpace, all else Failed. */
 int failure_errno(struct failure *f, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* From errno: a sync failed. It is never tried again, for the kernel may call lost pages clean. */
+int failure_sync(struct failure *f);
 /* The daemon is gone or has closed the socket: nobody waits for an answer. */
 int failure_gone(struct failure *f);
 bool failure_is_gone(const struct failure *f);

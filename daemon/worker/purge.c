@@ -61,7 +61,7 @@ static int empty_trash(struct removal *r, int stage, json_t *entries, struct fai
 			return failure_errno(f, "cannot take '%s' out of the trash", entry);
 	}
 	if (fsync(WORKER_FD_ROOT) < 0 || fsync(trash) < 0 || fsync(stage) < 0)
-		return failure_errno(f, "cannot sync the root");
+		return failure_sync(f);
 	return 0;
 }
 
@@ -104,11 +104,11 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 			    json_pack("{so}", "name", failure_text(name)));
 	} else if (move_to_stage(&r, WORKER_FD_ROOT, name, stage, entry) == 0) {
 		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
-			return failure_errno(f, "cannot sync the root");
+			return failure_sync(f);
 	} else if (errno == EXDEV) {
 		remove_in_place(&r, WORKER_FD_ROOT, name);
 		if (fsync(WORKER_FD_ROOT) < 0)
-			return failure_errno(f, "cannot sync the root");
+			return failure_sync(f);
 		if (!r.gone && r.kept)
 			return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", name,
 			    json_string_value(json_array_get(r.kept, 0)));

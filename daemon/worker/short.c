@@ -164,7 +164,7 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 {
 	errno = sync_errno;
 	if (sync_errno && s->failure.code == ERROR_NONE)
-		failure_errno(&s->failure, "cannot sync the root");
+		failure_sync(&s->failure);
 	if (s->tidy && !sync_errno)
 		remove_entry(p, s->entry);
 	if (s->failure.code != ERROR_NONE)

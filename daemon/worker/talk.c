@@ -126,8 +126,8 @@ void talk_answer(const json_t *order, json_t *fields)
 void talk_fail(const json_t *order, struct failure *f)
 {
 	json_t *parameters = f->parameters ? json_incref(f->parameters) : json_object();
-	send_message(order, json_pack("{sbssso}", "done", 1, "error", error_name(f->code), "parameters",
-	    parameters));
+	send_message(order, json_pack("{sbsbssso}", "done", 1, "syncFailed", f->sync_failed, "error",
+	    error_name(f->code), "parameters", parameters));
 }
 
 void talk_unpack(json_t *order, const char *fmt, ...)

@@ -153,7 +153,7 @@ def test_the_client_refuses_a_strangers_server(open_directory, venvctl):
     os.chown(theirs, NOBODY, NOBODY)
     for words in (["list"], ["create", "a", "-p", "/none"], ["prompt"]):
         with fake_server(NOBODY, theirs / "io.venvd", '{"parameters":{"environments":[]}}') as server:
-            done = venvctl("--socket", theirs / "io.venvd", "--no-start", *words)
+            done = venvctl("--socket", theirs / "io.venvd", "--no-start", *words, env={"VIRTUAL_ENV": "/none/a"})
             if words != ["prompt"]:                 # that one is silent, and never fails
                 assert done.returncode == 7, done
                 assert str(NOBODY) in done.stderr

@@ -266,6 +266,7 @@ static void unfit_records(void **state)
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"origin\":\"stolen\"}",
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"../x\"}",
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"..\"}",
+		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"a/b\"}",
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"\"}",
 	};
 

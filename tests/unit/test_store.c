@@ -175,7 +175,7 @@ static void wait_for(struct fixture *f, unsigned answers)
 {
 	while (f->done + f->failed < answers) {
 		struct pollfd p = { .fd = store_fd(f->store), .events = POLLIN };
-		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(poll(&p, 1, 60000), 1);
 		store_deliver(f->store);
 	}
 }
@@ -185,7 +185,7 @@ static void wait_idle(struct fixture *f)
 {
 	while (!store_idle(f->store)) {
 		struct pollfd p = { .fd = store_fd(f->store), .events = POLLIN };
-		assert_int_equal(poll(&p, 1, 20000), 1);
+		assert_int_equal(poll(&p, 1, 60000), 1);
 		store_deliver(f->store);
 	}
 }
@@ -232,6 +232,7 @@ static int number(const struct fixture *f, const char *text)
 #define ID_A "aaaaaaaaaaaaaaaa"
 #define ID_B "bbbbbbbbbbbbbbbb"
 #define ID_C "cccccccccccccccc"
+#define ID_D "dddddddddddddddd"
 
 /* --- tests --------------------------------------------------------------------------------- */
 
@@ -454,7 +455,7 @@ static void a_live_name_is_there_once(void **state)
 	put(f, ID_A, "a", STATE_READY, NULL);
 	put(f, ID_B, "a", STATE_CREATING, NULL);
 	put(f, ID_C, "a", STATE_TRASHED, NULL);
-	put(f, "dddddddddddddddd", "a", STATE_TRASHED, NULL);
+	put(f, ID_D, "a", STATE_TRASHED, NULL);
 	reopen(f);
 	assert_int_equal(f->env_count, 3);
 	assert_string_equal(f->envs[0]->id, ID_B);
@@ -643,6 +644,7 @@ static void full_disk_with(struct fixture *f, int error)
 	wait_for(f, 1);
 	write_errno = error;
 	put(f, ID_B, "kept", STATE_READY, NULL);
+	put(f, ID_D, "dropped", STATE_READY, NULL);
 	put(f, ID_C, "told", STATE_READY, done_cb);
 	wait_for(f, 2);
 	assert_int_equal(f->failed, 1);
@@ -653,9 +655,10 @@ static void full_disk_with(struct fixture *f, int error)
 	wait_for(f, 3);
 	assert_int_equal(f->failed, 2);
 	write_errno = 0;
-	/* What nobody waited for goes with the next group. */
+	/* What nobody waited for goes with the next group, and in front of it. */
 	store_drop(f->store, ID_A, done_cb, f);
-	wait_for(f, 4);
+	store_drop(f->store, ID_D, done_cb, f);
+	wait_for(f, 5);
 	assert_int_equal(f->failed, 2);
 	reopen(f);
 	assert_int_equal(f->env_count, 1);
