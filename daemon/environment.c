@@ -147,28 +147,31 @@ static void add_time(struct text *out, enum field field, int64_t us)
 	text_add(out, digits + i, sizeof(digits) - i);
 }
 
+/* Goes on with the JSON string that ends out: a slash in place of its closing quote, and then what
+ * is below. A quote of the new string becomes the slash. */
+static void add_component(struct text *out, const char *name)
+{
+	size_t at = --out->len;
+
+	text_add_json(out, name);
+	out->data[at] = '/';
+}
+
 /* A path of the environment: its directory, where it is now, and what is below it. */
 static void add_path(struct text *out, enum field field, const struct environment *env,
     const char *root, const char *below)
 {
-	_cleanup_text_ struct text path = { 0 };
-	size_t len = strlen(root);
-
-	text_add(&path, root, len && root[len - 1] == '/' ? len - 1 : len);
-	text_add(&path, "/", 1);
-	if (env->state == STATE_TRASHED && env->entry) {
-		text_adds(&path, PATH_STATE "/" PATH_TRASH "/");
-		text_adds(&path, env->entry);
-		text_adds(&path, "/" PATH_TREE);
-	} else {
-		text_adds(&path, env->name);
-	}
-	if (below) {
-		text_add(&path, "/", 1);
-		text_adds(&path, below);
-	}
 	add_key(out, field);
-	text_add_json(out, path.data);
+	text_add_json(out, strcmp(root, "/") == 0 ? "" : root);
+	if (env->state == STATE_TRASHED && env->entry) {
+		add_component(out, PATH_STATE "/" PATH_TRASH);
+		add_component(out, env->entry);
+		add_component(out, PATH_TREE);
+	} else {
+		add_component(out, env->name);
+	}
+	if (below)
+		add_component(out, below);
 }
 
 static void add_field(struct text *out, enum field field, const struct environment *env,

@@ -196,7 +196,7 @@ static void create_frame(const char *kind, const json_t *frame, void *arg)
 	struct creation *c = arg;
 	if (strcmp(kind, "progress") == 0) {
 		const char *stage = json_string_value(json_object_get(frame, "stage"));
-		operation_progress(&c->op, json_pack("{s:s?}", "stage", stage));
+		operation_progress(&c->op, json_pack("{s:s*}", "stage", stage));
 	} else if (strcmp(kind, "reserved") == 0 && c->error == ERROR_NONE) {
 		create_reserved(c, frame);
 	}

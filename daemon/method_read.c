@@ -93,23 +93,23 @@ static bool list_turn(struct request *r, void *state, struct text *out)
 }
 
 /* Everything in one reply, or ExpectedMore. */
-static void list_at_once(struct request *r, struct listing *l)
+static bool list_at_once(struct request *r, void *state, struct text *out)
 {
-	_cleanup_text_ struct text text = { 0 };
-	json_t *all = json_array();
-	size_t size = 0;
-	for (const struct environment *env = list_next(l, NULL); env != NULL; env = list_next(l, env)) {
-		text_clear(&text);
-		environment_add_json(&text, env, l->venvd->config.root, l->fields);
-		size += text.len + 1;
-		if (size > LIMIT_REPLY_BYTES - 64) {
-			json_decref(all);
-			request_error(r, ERROR_EXPECTED_MORE, NULL);
-			return;
+	(void)r;
+	struct listing *l = state;
+	const struct environment *first = list_next(l, NULL);
+	text_adds(out, "{\"parameters\":{\"environments\":[");
+	for (const struct environment *env = first; env != NULL; env = list_next(l, env)) {
+		text_adds(out, env != first ? "," : "");
+		environment_add_json(out, env, l->venvd->config.root, l->fields);
+		if (out->len > LIMIT_REPLY_BYTES - sizeof("]}}")) {
+			text_clear(out);
+			reply_add_error(out, ERROR_EXPECTED_MORE, NULL);
+			return true;
 		}
-		json_array_append_new(all, environment_to_json(env, l->venvd->config.root, l->fields));
 	}
-	request_reply(r, json_pack("{s:o}", "environments", all));
+	text_add(out, "]}}", sizeof("]}}"));
+	return true;
 }
 
 /* False, answered, if a field is none. */
@@ -143,12 +143,7 @@ static void list_answer(struct venvd *v, struct request *r, bool trash)
 	l->fields = fields;
 	const char *state = trash ? NULL : request_string(r, "state");
 	l->state = state != NULL ? environment_state_from_name(state) : -1;
-	if (r->call.more) {
-		request_stream(r, list_turn, l, list_free);
-		return;
-	}
-	list_at_once(r, l);
-	list_free(l);
+	request_stream(r, r->call.more ? list_turn : list_at_once, l, list_free);
 }
 
 void method_list(struct venvd *v, struct request *r)

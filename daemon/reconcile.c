@@ -345,7 +345,7 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 	struct venvd *v = rec->venvd;
 	if (reconcile_claim_trash(rec, env)) {
 		if (env->intent == INTENT_PURGE)
-			env->expires_at = 0;    /* due at once */
+			env->expires_at = 1;    /* due at once */
 	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;

@@ -144,7 +144,7 @@ static void replay_result(struct replay *replay, const struct replay_record *rec
 		request_reply(r, NULL);         /* deleted for good, then as now */
 	else
 		request_error(r, ERROR_NO_SUCH_ENVIRONMENT,
-		    json_pack("{s:s?}", "name", request_string(r, "name")));
+		    json_pack("{s:s*}", "name", request_string(r, "name")));
 }
 
 bool replay_answer(struct replay *replay, struct request *r)

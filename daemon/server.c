@@ -244,8 +244,9 @@ static void conn_arm_timer(struct conn *c)
 static void conn_turn(struct conn *c)
 {
 	c->in_turn = true;
+	int64_t until = monotonic_us() + LIMIT_TURN_US;
 	for (int frames = 0; !c->held_back && conn_unsent(c) <= LIMIT_OUTPUT_HIGH &&
-	    frames < LIMIT_FRAMES_TURN; frames++) {
+	    frames < LIMIT_FRAMES_TURN && (frames == 0 || monotonic_us() < until); frames++) {
 		if (c->current != NULL) {
 			if (c->current->stream != NULL)
 				request_stream_turn(c->current);

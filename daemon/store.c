@@ -96,10 +96,12 @@ struct store {
 
 static int full_pathname(sqlite3_vfs *vfs, const char *name, int size, char *ret)
 {
+	size_t len = strlen(name) + 1;
+
 	(void)vfs;
-	if ((int)strlen(name) >= size)
+	if (len > (size_t)size)
 		return SQLITE_CANTOPEN;
-	strcpy(ret, name);
+	memcpy(ret, name, len);
 	return SQLITE_OK;
 }
 

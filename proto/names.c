@@ -80,22 +80,22 @@ unsigned name_distance(const char *a, const char *b, unsigned max)
 
 const char *name_suggest(const char *word, const char *const *candidates, size_t count)
 {
-	size_t len = strlen(word);
+	size_t len = strlen(word), best = count;
 	unsigned max = len < 4 ? 1 : len < 8 ? 2 : 3;
-	const char *best = NULL;
 
 	for (size_t i = 0; i < count; i++) {
 		unsigned distance = name_distance(word, candidates[i], max);
 		if (distance > max || distance >= len)
 			continue;
-		best = candidates[i];
+		best = i;
 		if (distance == 0)
-			return best;
+			break;
 		/* Only a closer one may take its place. */
 		max = distance - 1;
 	}
-	for (size_t i = 0; !best && len >= 2 && i < count; i++)
+	/* Nothing was mistyped; it may have been left off early. */
+	for (size_t i = 0; best == count && len >= 2 && i < count; i++)
 		if (strncmp(candidates[i], word, len) == 0)
-			best = candidates[i];
-	return best;
+			best = i;
+	return best < count ? candidates[best] : NULL;
 }

@@ -91,7 +91,7 @@ static void text_reserve(struct text *t, size_t more)
 
 	if (__builtin_add_overflow(t->len, more, &need) || __builtin_add_overflow(need, 1, &need))
 		out_of_memory();
-	if (need <= t->size)
+	if (t->data && need <= t->size)
 		return;
 	size_t size = t->size < 64 ? 64 : t->size;
 	while (size < need)
@@ -154,10 +154,11 @@ static size_t utf8_sequence(const unsigned char *s, uint32_t *ret_point)
 	return len;
 }
 
-static bool json_plain(unsigned char c)
-{
-	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-}
+/* What stands in a JSON string as it is: ASCII but for controls, '"' and '\'. A table, for most of
+ * what the daemon writes goes through here byte by byte. */
+static const bool json_plain[256] = {
+	[' '] = true, [0x21] = true, [0x23 ... 0x5b] = true, [0x5d ... 0x7f] = true,
+};
 
 static void json_escape(struct text *t, unsigned char c)
 {
@@ -180,7 +181,7 @@ void text_add_json(struct text *t, const char *s)
 	text_add(t, "\"", 1);
 	while (*p) {
 		const unsigned char *run = p;
-		while (json_plain(*p))
+		while (json_plain[*p])
 			p++;
 		text_add(t, run, (size_t)(p - run));
 		if (!*p)

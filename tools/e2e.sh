@@ -8,5 +8,6 @@ unset MAKEFLAGS MAKELEVEL
 export BUILD="${BUILD:-build}"
 tools/testenv.sh
 make -j"$(nproc)"
+# A shell that runs this in the background has had it ignore ^C, which is not what is tested.
 export VENVD_BUILD="$BUILD" PYTHONDONTWRITEBYTECODE=1 UBSAN_OPTIONS=print_stacktrace=1
-exec build/testenv/bin/python -m pytest -p no:cacheprovider -q -n "${JOBS:-2}" tests/e2e "$@"
+exec env --default-signal=INT,QUIT build/testenv/bin/python -m pytest -p no:cacheprovider -q -n "${JOBS:-2}" tests/e2e "$@"

@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MAKELEVEL
-tools/testenv.sh && make --no-print-directory generated || exit 1
+tools/testenv.sh && make generated >/dev/null || exit 1
 
 found=$(mktemp -d)
 trap 'rm -rf "$found"' EXIT
@@ -31,7 +31,7 @@ each() { printf '%s\0' "$@" | xargs -0 -I '{}' -P "$(nproc)" "${command[@]}"; }
 
 check rules build/testenv/bin/python -B tools/rules.py
 check shellcheck shellcheck "${scripts[@]}"
-check ruff build/testenv/bin/ruff check --no-cache --quiet --select E4,E7,E9,F,B,I tests tools
+check ruff build/testenv/bin/ruff check --no-cache --quiet --select E4,E7,E9,F,B tests tools
 [ ${#pages[@]} -eq 0 ] || check mandoc mandoc -Tlint -Wwarning "${pages[@]}"
 for compiler in gcc clang; do
 	command=("$compiler" "${flags[@]}" "${warnings[@]}" -O2 -c -o /dev/null '{}')

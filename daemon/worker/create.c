@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "child.h"
 #include "inspect.h"
@@ -21,6 +22,10 @@
 #include "place.h"
 #include "resolve.h"
 #include "talk.h"
+
+/* With less than this left, what failed has failed for want of space. */
+#define FULL_BYTES (1024 * 1024)
+#define FULL_FILES 16
 
 struct creation {
 	json_t *order;
@@ -117,6 +122,16 @@ static int reserve(struct creation *c, struct failure *f)
 	return -1;
 }
 
+/* The venv module swallows what pip says about it, so the file system itself is asked. */
+static bool root_is_full(void)
+{
+	struct statvfs fs;
+	if (fstatvfs(WORKER_FD_ROOT, &fs) < 0)
+		return false;
+	fsblkcnt_t left = geteuid() == 0 ? fs.f_bfree : fs.f_bavail;
+	return left * fs.f_frsize < FULL_BYTES || (fs.f_files > 0 && fs.f_ffree < FULL_FILES);
+}
+
 /* What a failed `python -m venv` means. */
 static int build_failed(const struct creation *c, const struct child *child, struct failure *f)
 {
@@ -126,7 +141,8 @@ static int build_failed(const struct creation *c, const struct child *child, str
 		bare.has_ensurepip = false;
 		return probe_require_venv(&bare, true, f);
 	}
-	if (strstr(output, "No space left on device") || strstr(output, "Disk quota exceeded"))
+	if (strstr(output, "No space left on device") || strstr(output, "Disk quota exceeded") ||
+	    root_is_full())
 		return failure_reason(f, ERROR_NO_SPACE, "the disk became full while '%s' was being made",
 		    c->name);
 	_cleanup_free_ char *end = child_end_text(child);

@@ -46,10 +46,10 @@ class Daemon:
         self.pid = os.posix_spawn(BUILD / "venvd", arguments, os.environ, file_actions=[log])
         os.close(say_ready)
         with open(ready, "rb") as pipe:
-            said = pipe.read(1)
+            said = pipe.read()
         self.start_seconds = time.perf_counter() - began
         self.socket = str(root / ".venvd" / "io.venvd")
-        if not said:
+        if not said.startswith(b"ready"):
             raise Failure("venvd did not start: " + (root.parent / "log").read_text())
 
     def __enter__(self):

@@ -153,9 +153,9 @@ WRONG = [       # arguments, exit status, a word of stderr
     (["restore", "projA"], 3, "trash"),
     (["run", "projB", "true"], 125, "projB"),
     (["run", "projA"], 125, "command"),
-    (["call", "Frob"], 1, "Frob"),
+    (["call", "Frob"], 1, "MethodNotFound"),
     (["call", "Get", "{"], 2, "JSON"),
-    (["call", "Get", '{"name":1}'], 1, "name"),
+    (["call", "Get", '{"name":1}'], 1, "InvalidParameter"),
     (["--root", "", "list"], 1, "empty"),
 ]
 
@@ -363,7 +363,7 @@ def test_started_daemon_keeps_nothing_of_its_caller(stopped, root, tmp_path):
         assert len(set(limits[name].split())) == 1, limits
     status = dict(re.findall(r"^(\w+):\s*(.*)$", (proc / "status").read_text(), re.M))
     assert status["Umask"] == "0077" and int(status["SigBlk"], 16) == 0
-    assert int(status["SigIgn"], 16) == 1 << (signal.SIGPIPE - 1)
+    assert int(status["SigIgn"], 16) & 0x7fffffff == 1 << (signal.SIGPIPE - 1)  # above: the C library's own
 
 
 def test_from_a_terminal_that_goes_away(stopped, root):
@@ -559,8 +559,8 @@ def installed(cli, tmp_path):
         shutil.copy2(BUILD / name, place / name)
 
     def run(*args):
-        return subprocess.run([place / "venvctl", *args], env=environment(cli), capture_output=True, text=True,
-                              timeout=DEADLINE * 3)
+        return subprocess.run([place / "venvctl", *args], env=environment(cli, PATH="/usr/bin:/bin"),
+                              capture_output=True, text=True, timeout=DEADLINE * 3)
 
     run.place = place
     yield run
@@ -694,7 +694,7 @@ def test_prompt_with_a_daemon(cli, root):
     eventually(lambda: cli.good("prompt", env={"VIRTUAL_ENV": str(root / "p" / "bin")}).stdout == f"shown {VERSION}\n")
     assert cli.good("prompt").stdout == ""
     shutil.rmtree(root / "p")
-    (root / "e" / "bin" / "python").unlink()
+    shutil.rmtree(root / "e" / "bin")
     cli.good("restart")
     eventually(lambda: "!" in cli.good("prompt", env=active).stdout)
     eventually(lambda: "?" in cli.good("prompt", "p").stdout)

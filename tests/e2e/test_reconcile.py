@@ -6,11 +6,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 
-from conftest import VarlinkError, interpreters
+from conftest import DEADLINE, VarlinkError, interpreters
 from helpers import differences, eventually, needs_root, tree
 
 INTERPRETERS = interpreters()
@@ -336,8 +337,9 @@ def test_a_damaged_catalog_is_moved_aside(daemon, start, root, damage):
         catalog(root).write_bytes({"rubbish": os.urandom(8192), "truncated": data[:len(data) // 2], "empty": b"",
                                    "torn": data[:4096] + os.urandom(len(data) - 4096)}[damage])
     again = start(root)
-    if damage == "directory":
-        assert again.said.startswith(("error: ", "ready ")), again.said
+    if damage == "directory":       # nothing that SQLite could have left: it is not ours to move
+        assert again.said.startswith("error: ") and "catalog.db" in again.said, again.said
+        assert again.process.wait(DEADLINE) == 1 and catalog(root).is_dir()
         return
     assert again.said.startswith("ready "), again.said
     assert set(again.environments()) == {"e", "f"}
@@ -370,10 +372,25 @@ def python_reads(root):
     return time.monotonic() - began
 
 
-def test_ten_thousand(start, root, capsys):
-    root.mkdir()
-    for i in range(10000):
-        fake(root, f"e{i:05}")
+@pytest.fixture
+def large_root(tmp_path):
+    """In memory if possible: a busy disk would be what is measured, and 40,000 files take it long to remove."""
+    top = pathlib.Path(tempfile.mkdtemp(prefix="venvd-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else tmp_path))
+    yield top
+    shutil.rmtree(top)
+
+
+def test_ten_thousand(start, large_root, capsys):
+    root = large_root
+    fake(root, "first")
+    text = (root / "first" / "pyvenv.cfg").read_bytes()
+    for i in range(9999):
+        path = f"{root}/e{i:05}"
+        os.mkdir(path)
+        os.mkdir(path + "/bin")
+        os.symlink(SYSTEM, path + "/bin/python")
+        with open(path + "/pyvenv.cfg", "wb", buffering=0) as f:
+            f.write(text)
     plain = python_reads(root)
     began = time.monotonic()
     daemon = start(root)
@@ -395,3 +412,4 @@ def test_ten_thousand(start, root, capsys):
               f"with adoption, after {restarting:.2f} s from the catalog")
     slower = 1 if "/build/" in f"{os.environ.get('VENVD_BUILD', 'build')}/" else 5
     assert adopting < (10 * plain + 5) * slower and restarting < (5 * plain + 2) * slower
+    assert daemon.stop() == 0 and again.stop() == 0     # before the root goes

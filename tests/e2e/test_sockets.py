@@ -136,8 +136,8 @@ print(len(data), flush=True)
 
 @contextlib.contextmanager
 def fake_server(uid, path, *answer):
-    server = subprocess.Popen([wire.PYTHON, "-I", "-c", SERVE, str(path), *answer], user=uid, group=uid, extra_groups=[],
-                              cwd="/", stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([wire.PYTHON, "-I", "-c", SERVE, str(path), *answer], cwd="/", text=True,
+                              user=uid, group=uid, extra_groups=[], stdout=subprocess.PIPE)
     try:
         assert server.stdout.readline() == "ready\n"
         yield server
@@ -165,7 +165,8 @@ def test_the_client_refuses_a_strangers_server(open_directory, venvctl):
 def test_a_users_client_takes_roots_server(open_directory):
     shutil.copy(BUILD / "venvctl", open_directory)
     with fake_server(0, open_directory / "io.venvd", '{"parameters":{"environments":[]}}') as server:
-        done = subprocess.run([open_directory / "venvctl", "--root", "/none", "--socket", open_directory / "io.venvd", "list"],
+        words = ["--root", "/none", "--socket", open_directory / "io.venvd", "list"]
+        done = subprocess.run([open_directory / "venvctl", *words],
                               user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True, text=True, cwd="/",
                               env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"}, timeout=DEADLINE)
         assert done.returncode == 0, done
@@ -231,7 +232,8 @@ def test_a_second_socket_that_is_stale(root, tmp_path, start):
 
 
 def test_a_relative_second_socket(root, tmp_path):
-    with wire.running(root, "--socket", "here", wrapper=["/bin/sh", "-c", f'cd "{tmp_path}" && exec "$@"', "sh"]) as daemon:
+    there = ["/bin/sh", "-c", f'cd "{tmp_path}" && exec "$@"', "sh"]
+    with wire.running(root, "--socket", "here", wrapper=there) as daemon:
         with Connection(str(tmp_path / "here")) as c:
             assert c.call("Status")["pid"] == daemon.pid
 

@@ -289,6 +289,18 @@ def test_closing_cancels_and_nothing_remains(daemon, root, stage, request):
     assert daemon.call("Status")["counts"]["creating"] == 0
 
 
+@pytest.mark.parametrize("behind", [b"", STATUS + b"\0", STATUS[:9], (STATUS + b"\0") * 1000],
+                         ids=["nothing", "a-call", "half-a-call", "many-calls"])
+def test_closing_cancels_whatever_is_behind(daemon, root, slow, behind):
+    with daemon.connect() as c:
+        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        slow.wait()
+        c.send_raw(behind)
+        wire.served(daemon)
+    killed(slow)
+    wire.until(lambda: "a" not in daemon.environments())
+
+
 def test_closing_cancels_what_waits_in_the_queue(root, slow, start):
     root.mkdir()
     with wire.running(root, "-o", "jobs-running=1") as daemon, daemon.connect() as first:

@@ -14,9 +14,10 @@ import socket
 import tempfile
 import time
 
-from conftest import DEADLINE, TOP, Connection, Daemon
+from conftest import DEADLINE, TOP, VENVD, Connection, Daemon
 
 PYTHON = "/usr/bin/python3"
+SANITIZED = b"__asan_init" in VENVD.read_bytes()
 
 
 # --- interface descriptions ---
@@ -255,13 +256,13 @@ def fake_environments(root, count, pattern="env{:05}"):
 
 
 @contextlib.contextmanager
-def crowded(count, *options):
+def crowded(count, *options, **kwargs):
     """A daemon with many environments, in memory where the machine has such a place."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     with tempfile.TemporaryDirectory(dir=place, prefix="venvd-") as directory:
         root = pathlib.Path(directory) / "envs"
         fake_environments(root, count)
-        with running(root, *options) as daemon:
+        with running(root, *options, **kwargs) as daemon:
             yield daemon
 
 

@@ -9,7 +9,7 @@ seconds=${1:-5}
 out=build-san/fuzz
 mkdir -p $out/call $out/idl
 unset MAKEFLAGS MAKELEVEL
-make --no-print-directory generated
+make generated >/dev/null
 
 number=0
 while read -r call; do
