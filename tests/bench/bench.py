@@ -15,6 +15,7 @@ import select
 import shutil
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -200,6 +201,9 @@ def measure_processes(root, runs):
     make_environments(root, 40)
     client_environment(root, VIRTUAL_ENV=str(root / "env00007"))
     with Daemon(root):
+        said = subprocess.run([venvctl, "prompt"], capture_output=True, text=True, check=True).stdout
+        if platform.python_version() not in said:
+            raise Failure(f"venvctl prompt did not hear from the daemon: {said!r}")
         beside_true("venvctl prompt", runs, [venvctl, "prompt"], "<= 2x")
         beside_true("venvctl list, 40 environments", runs, [venvctl, "list"], "")
 

@@ -39,7 +39,13 @@ def cli(venvctl):
     venvctl.good, venvctl.create = good, create
     venvctl.status = lambda **kwargs: json.loads(good("status", "--json", **kwargs).stdout)
     venvctl.names = lambda *args: good("list", "-q", *args).stdout.split()
-    return venvctl
+    yield venvctl
+    venvctl("shutdown")
+    eventually(lambda: daemons(venvctl.root) == {})
+    for log in (venvctl.home / ".local" / "state" / "venvd").glob("*.log"):
+        text = log.read_text(errors="replace")
+        for word in ("Sanitizer", "runtime error", "Assertion", "built wrong"):
+            assert word not in text, text
 
 
 def environment(cli, **more):

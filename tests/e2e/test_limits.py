@@ -297,6 +297,21 @@ def test_one_glob_cannot_stop_the_others(crowd, tmp_path):
     crowd.call("Delete", name=name, now=True)
 
 
+@pytest.mark.parametrize("parameters", [{}, {"glob": "zzz"}, {"state": "missing"}, {"fields": ["path"]}],
+                         ids=["expected-more", "glob", "state", "large"])
+def test_expensive_calls_in_a_row_leave_room_for_others(crowd, parameters):
+    """LIMIT_TURN_US: between any two of them somebody else has a turn."""
+    greedy = never_reads(crowd, {"method": "io.venvd.List", "parameters": parameters}, 1000)
+    with crowd.connect() as c:
+        times = []
+        for _ in range(30):
+            began = time.monotonic()
+            c.call("Prompt", name="env00000")
+            times.append(time.monotonic() - began)
+    greedy.close()
+    assert sorted(times)[-4] < (0.5 if wire.SANITIZED else 0.1), times      # a busy machine has its moments
+
+
 # --- connections and descriptors ---
 
 def test_connections(begin):
