@@ -40,6 +40,11 @@ fi
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || tools/packages.sh $missing
 
+# clang's own sanitizers and fuzzer, which Debian keeps apart.
+if ! [ -e "$(clang -print-resource-dir)/lib/linux/libclang_rt.fuzzer-$(uname -m).a" ]; then
+	tools/packages.sh "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+fi
+
 # The environment knows its own path: a moved tree gets a new one.
 stamp=build/testenv/made-from
 wanted=$(pwd; cat tests/requirements.txt)

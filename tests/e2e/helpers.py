@@ -124,8 +124,8 @@ def eventually(condition, deadline=DEADLINE):
 # --- Pythons -------------------------------------------------------------------------------------
 
 def rebuilt_python(python, top, ensurepip=None):
-    """A real installation in a directory of its own, made of links to that of `python` (one under a prefix
-    of its own, such as pyenv's); its ensurepip is missing, or is a package whose __main__ is this text."""
+    """A real installation in a directory of its own, made of links to that of `python`; its ensurepip is missing,
+    or is a package whose __main__ is this text."""
     real = pathlib.Path(os.path.realpath(python))
     prefix = real.parent.parent
     minor = real.name.removeprefix("python").rstrip("m")
@@ -168,6 +168,28 @@ def mounted(target, *arguments):
         yield pathlib.Path(target)
     finally:    # wherever it is by now: who renames a directory takes the mounts below it along
         subprocess.run(["umount", "-l", _mounts()[ours]], check=True)
+
+
+def without_venv_package(python, tmp, how="absent"):
+    """What runs a command in a mount namespace where Debian's package python3-venv was never installed; or, how
+    "empty", where only its directory is left, which the interpreter itself notices late."""
+    stdlib = subprocess.run([python, "-c", "import ensurepip, os; print(os.path.dirname(ensurepip.__file__))"],
+                            capture_output=True, text=True).stdout.strip()
+    if not stdlib.startswith("/usr/lib/python3") or not os.path.exists("/etc/debian_version"):
+        pytest.skip("not Debian's Python with its venv package")
+    for name in ("upper", "work", "empty"):
+        (tmp / name).mkdir()
+    if how == "absent":
+        os.mknod(tmp / "upper" / "ensurepip", stat.S_IFCHR, 0)
+        top = os.path.dirname(stdlib)
+        mount = ["mount", "-t", "overlay", "-o", f"lowerdir={top},upperdir={tmp}/upper,workdir={tmp}/work",
+                 "none", top]
+    else:
+        mount = ["mount", "--bind", str(tmp / "empty"), stdlib]
+    wrapper = ["unshare", "-m", "sh", "-c", f"{' '.join(mount)} && exec \"$@\"", "sh"]
+    if subprocess.run([*wrapper, "true"], capture_output=True).returncode != 0:
+        pytest.skip("cannot mount here")
+    return wrapper
 
 
 # --- terminals -----------------------------------------------------------------------------------

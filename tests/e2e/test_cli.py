@@ -15,11 +15,11 @@ import pytest
 
 from conftest import BUILD, DEADLINE, VENVCTL, interpreters
 from helpers import (Signpost, Terminal, eventually, mounted, needs_root, processes_with, rebuilt_python, tree,
-                     wait_gone)
+                     wait_gone, without_venv_package)
 
 INTERPRETERS = interpreters()
 SYSTEM = str(INTERPRETERS[0])
-PYENV = INTERPRETERS[1:]
+NEWEST = INTERPRETERS[-1]
 VERSION = subprocess.run([SYSTEM, "-c", "import platform; print(platform.python_version())"],
                          capture_output=True, text=True).stdout.strip()
 
@@ -276,11 +276,9 @@ def test_confirmation(cli):
 
 
 def waiting_python(tmp_path):
-    if not PYENV:
-        pytest.skip("no Python of pyenv here")
     post = Signpost(str(tmp_path / "post"))
     text = f"import os, signal\nopen({post.path!r}, 'w').write('%d\\n' % os.getpid())\nsignal.pause()\n"
-    return post, rebuilt_python(PYENV[-1], tmp_path / "python", text)
+    return post, rebuilt_python(NEWEST, tmp_path / "python", text)
 
 
 def test_interrupt(cli, root, tmp_path):
@@ -672,7 +670,7 @@ def test_run_passes_signals_on(cli):
 def test_activate_really_does(cli, tmp_path, shell, line, show, awkward):
     if not shutil.which(shell):
         pytest.skip(f"no {shell} here")
-    python = str(PYENV[-1]) if PYENV and not awkward else SYSTEM
+    python = SYSTEM if awkward else str(NEWEST)
     if awkward and shell == "tcsh":
         pytest.skip("venv's own activate.csh is not made for such a path")
     root = tmp_path / ("it's a \\ $root" if awkward else "root")
@@ -745,13 +743,19 @@ def test_prompt_does_not_wait(cli, root):
 # --- interpreters ------------------------------------------------------------------------------
 
 def test_without_ensurepip(cli, tmp_path):
-    if not PYENV:
-        pytest.skip("no Python of pyenv here")
-    python = rebuilt_python(PYENV[-1], tmp_path / "python")
+    python = rebuilt_python(NEWEST, tmp_path / "python")
     done = cli("create", "a", "-p", str(python))
     one_error(done, "ensurepip")
     assert "hint: venvctl create a --without-pip" in done.stderr
     assert cli.names() == []
+
+
+@needs_root
+def test_without_debians_package(cli, start, root, tmp_path):
+    start(root, wrapper=without_venv_package(SYSTEM, tmp_path))
+    done = cli("create", "a", "-p", SYSTEM)
+    one_error(done, f"version {VERSION}")
+    assert f"hint: sudo apt-get install python{VERSION.rpartition('.')[0]}-venv\n" in done.stderr
 
 
 def test_output_of_a_failing_interpreter_is_shown(cli, tmp_path):

@@ -14,11 +14,12 @@ import pytest
 
 from conftest import Closed, VarlinkError, interpreters
 from helpers import (Signpost, children, differences, eventually, mounted, needs_root, processes_with,
-                     rebuilt_python, tree, wait_gone)
+                     rebuilt_python, tree, wait_gone, without_venv_package)
 
 INTERPRETERS = interpreters()
 SYSTEM = INTERPRETERS[0]
 PYENV = INTERPRETERS[1:]
+NEWEST = INTERPRETERS[-1]
 
 # An ensurepip that says where it is and stays there until it is killed.
 WAITING = "import os, signal\nopen({post!r}, 'w').write('%d\\n' % os.getpid())\nsignal.pause()\n"
@@ -79,7 +80,7 @@ def test_without_pip_equals_venv(daemon, root, python):
     assert answer.stdout.strip() == str(root / "same")
 
 
-@pytest.mark.parametrize("python", [SYSTEM, *PYENV[-1:]], ids=str)
+@pytest.mark.parametrize("python", sorted({SYSTEM, NEWEST}), ids=str)
 def test_with_pip_equals_venv(daemon, root, python):
     options = look_options(python)
     expected = reference(python, root / "full", **options)
@@ -99,7 +100,7 @@ def test_with_pip_equals_venv_everywhere(daemon, root, python):
 PROMPTS = ["plain", "it's", 'both "kinds" of \'quotes\'', "ünïcödé 𝜋 日本", "$HOME `id` \\n", "-leading", "a b"]
 
 
-@pytest.mark.parametrize("python", [SYSTEM, *PYENV[-1:]], ids=str)
+@pytest.mark.parametrize("python", sorted({SYSTEM, NEWEST}), ids=str)
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_prompt_equals_venv(daemon, root, python, prompt):
     expected = reference(python, root / "p", "--without-pip", f"--prompt={prompt}")
@@ -127,7 +128,7 @@ def test_prompt_that_is_refused(daemon, prompt):
     nothing_remains(daemon, "p")
 
 
-@pytest.mark.parametrize("python", [SYSTEM, *PYENV[-1:]], ids=str)
+@pytest.mark.parametrize("python", sorted({SYSTEM, NEWEST}), ids=str)
 def test_system_site_packages_and_umask(daemon, root, python):
     expected = reference(python, root / "s", "--without-pip", "--system-site-packages", umask=0o077)
     made = daemon.call("Create", name="s", python=str(python), withoutPip=True, systemSitePackages=True,
@@ -216,11 +217,10 @@ def test_a_shim_is_run_where_the_caller_stands(daemon, tmp_path):
 
 @pytest.mark.parametrize("variable, seen", [("PIP_INDEX_URL", True), ("https_proxy", True), ("PYTHONSTARTUP", False),
                                             ("PYTHONPATH", False), ("LD_PRELOAD", False), ("SECRET", False)])
-@needs_pyenv
 def test_what_a_child_gets(daemon, tmp_path, variable, seen):
     post = Signpost(str(tmp_path / "post"))
     text = f"import os\nopen({post.path!r}, 'w').write('%s %s\\n' % (os.environ.get({variable!r}), os.nice(0)))\n"
-    python = rebuilt_python(PYENV[-1], tmp_path / "python", text)
+    python = rebuilt_python(NEWEST, tmp_path / "python", text)
     daemon.call("Create", name="e", python=str(python), caller=caller(environment={variable: "/x"}))
     value, nice = post.line().split()
     post.close()
@@ -354,13 +354,12 @@ def test_python_2_is_named(daemon):
     nothing_remains(daemon, "old")
 
 
-@needs_pyenv
 def test_without_ensurepip(daemon, root, tmp_path):
-    python = rebuilt_python(PYENV[-1], tmp_path / "python")
+    python = rebuilt_python(NEWEST, tmp_path / "python")
     with pytest.raises(VarlinkError) as e:
         daemon.call("Create", name="e", python=str(python))
     assert e.value.name == "NoEnsurepip" and e.value.parameters["interpreter"] == str(python)
-    assert e.value.parameters["version"].startswith("%d.%d." % minor(PYENV[-1])), e.value
+    assert e.value.parameters["version"].startswith("%d.%d." % minor(NEWEST)), e.value
     assert "package" not in e.value.parameters      # no package of Debian's would bring it
     nothing_remains(daemon, "e")
     assert daemon.call("Create", name="e", python=str(python), withoutPip=True)["environment"]["state"] == "ready"
@@ -369,24 +368,7 @@ def test_without_ensurepip(daemon, root, tmp_path):
 @needs_root
 @pytest.mark.parametrize("how", ["absent", "empty"])
 def test_debian_without_its_venv_package(start, root, tmp_path, how):
-    """The daemon in a mount namespace where the package python3-venv was never installed; or where only its
-    directory is left, which the interpreter itself notices late."""
-    stdlib = subprocess.run([SYSTEM, "-c", "import ensurepip, os; print(os.path.dirname(ensurepip.__file__))"],
-                            capture_output=True, text=True).stdout.strip()
-    if not stdlib.startswith("/usr/lib/python3") or not os.path.exists("/etc/debian_version"):
-        pytest.skip("not Debian's Python with its venv package")
-    for name in ("upper", "work", "empty"):
-        (tmp_path / name).mkdir()
-    if how == "absent":
-        os.mknod(tmp_path / "upper" / "ensurepip", stat.S_IFCHR, 0)
-        top = os.path.dirname(stdlib)
-        mount = ["mount", "-t", "overlay", "-o", f"lowerdir={top},upperdir={tmp_path}/upper,workdir={tmp_path}/work",
-                 "none", top]
-    else:
-        mount = ["mount", "--bind", str(tmp_path / "empty"), stdlib]
-    wrapper = ["unshare", "-m", "sh", "-c", f"{' '.join(mount)} && exec \"$@\"", "sh"]
-    if subprocess.run([*wrapper, "true"], capture_output=True).returncode != 0:
-        pytest.skip("cannot mount here")
+    wrapper = without_venv_package(SYSTEM, tmp_path, how)
     daemon = start(root, wrapper=wrapper)
     with pytest.raises(VarlinkError) as e:
         daemon.call("Create", name="e", python=str(SYSTEM), caller=caller())
@@ -442,10 +424,8 @@ class Building:
     """A creation that has come as far as ensurepip, and waits there."""
 
     def __init__(self, daemon, tmp_path, name="e", **parameters):
-        if not PYENV:
-            pytest.skip("no Python of pyenv here")
         post = Signpost(str(tmp_path / "post"))
-        python = rebuilt_python(PYENV[-1], tmp_path / "python", WAITING.format(post=post.path))
+        python = rebuilt_python(NEWEST, tmp_path / "python", WAITING.format(post=post.path))
         self.daemon, self.name = daemon, name
         self.connection = daemon.connect()
         self.connection.send("Create", {"name": name, "python": str(python), **parameters})
