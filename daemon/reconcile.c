@@ -31,6 +31,8 @@
 #include "root.h"
 #include "store.h"
 
+#define RECONCILE_SHARE_MIN 64      /* names that are not worth a worker of their own */
+
 struct reconcile {
 	struct venvd *venvd;
 	void (*ready)(struct venvd *);
@@ -39,7 +41,7 @@ struct reconcile {
 	json_t *trash;          /* entry -> what the scan says of it */
 	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
 	size_t waiting;         /* discards and inspections that `ready` waits for */
-	size_t adopted;
+	json_t *adopted;        /* names whose rows are yet to be written: nobody waits for those */
 };
 
 static void reconcile_row(struct environment *env, void *arg)
@@ -72,6 +74,7 @@ static void reconcile_free(struct reconcile *rec)
 	json_decref(rec->known);
 	json_decref(rec->trash);
 	json_decref(rec->stage);
+	json_decref(rec->adopted);
 	free(rec);
 }
 
@@ -155,22 +158,35 @@ static void reconcile_look_done(enum error_code code, const json_t *result, void
 
 /* --- ready --- */
 
+/* The rows of what was adopted. They can wait: without them the next start adopts again. */
+static void reconcile_record(const struct reconcile *rec)
+{
+	struct venvd *v = rec->venvd;
+	size_t i;
+	json_t *name;
+	json_array_foreach(rec->adopted, i, name) {
+		const struct environment *env = index_get(v->index, json_string_value(name));
+		if (env != NULL)
+			store_put(v->store, env, NULL, NULL);
+	}
+	if (json_array_size(rec->adopted) > 0)
+		log_info("adopted %zu environments", json_array_size(rec->adopted));
+}
+
 static void reconcile_step(struct reconcile *rec)
 {
 	if (rec->waiting > 0)
 		return;
 	struct venvd *v = rec->venvd;
-	if (rec->adopted > 0)
-		log_info("adopted %zu environments", rec->adopted);
 	retention_arm(v->retention);
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
 	if (json_array_size(rec->known) > 0 && !v->stopping)
 		job_start(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
 		    reconcile_look_frame, reconcile_look_done, v);
-	void (*ready)(struct venvd *) = rec->ready;
+	rec->ready(v);
+	reconcile_record(rec);
 	reconcile_free(rec);
-	ready(v);
 }
 
 /* --- before: adoption --- */
@@ -192,8 +208,7 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 		env->origin = xstrdup("adopted");
 		environment_take_inspection(env, found);
 		index_add(v->index, env);
-		store_put(v->store, env, NULL, NULL);
-		rec->adopted++;
+		json_array_append_new(rec->adopted, json_string(name));
 	}
 }
 
@@ -207,21 +222,42 @@ static void reconcile_adopt_done(enum error_code code, const json_t *result, voi
 	reconcile_step(rec);
 }
 
-static void reconcile_adopt(struct reconcile *rec)
+static void reconcile_inspect(struct reconcile *rec, json_t *names)
 {
-	json_t *names = json_array();
-	const char *name;
-	json_t *ino;
-	json_object_foreach(rec->names, name, ino)
-		json_array_append_new(names, json_string(name));
 	json_t *order = json_pack("{s:s,s:o}", "op", "inspect", "names", names);
 	rec->waiting++;
-	if (json_array_size(names) == 0 || rec->venvd->stopping) {
+	if (rec->venvd->stopping || json_array_size(names) == 0) {
 		json_decref(order);
 		reconcile_adopt_done(ERROR_NONE, NULL, rec);
 	} else if (job_start(rec->venvd->jobs, order, 0, reconcile_adopt_frame, reconcile_adopt_done,
 	    rec) == NULL) {
 		reconcile_adopt_done(ERROR_FAILED, NULL, rec);
+	}
+}
+
+static int reconcile_compare(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A large root is dealt out, in order, among as many workers as may run: everybody waits for this. */
+static void reconcile_adopt(struct reconcile *rec)
+{
+	size_t count = json_object_size(rec->names), i = 0;
+	size_t workers = (size_t)rec->venvd->config.value[CONFIG_JOBS_RUNNING];
+	if (workers > 1 + count / RECONCILE_SHARE_MIN)
+		workers = 1 + count / RECONCILE_SHARE_MIN;
+	_cleanup_free_ const char **sorted = xcalloc(count + 1, sizeof(*sorted));
+	const char *name;
+	json_t *ino;
+	json_object_foreach(rec->names, name, ino)
+		sorted[i++] = name;
+	qsort(sorted, count, sizeof(*sorted), reconcile_compare);
+	for (size_t worker = 0; worker < workers; worker++) {
+		json_t *names = json_array();
+		for (i = worker; i < count; i += workers)
+			json_array_append_new(names, json_string(sorted[i]));
+		reconcile_inspect(rec, names);
 	}
 }
 
@@ -478,6 +514,7 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->known = json_array();
 	rec->trash = json_object();
 	rec->stage = json_array();
+	rec->adopted = json_array();
 	if (root_fd(v->root) < 0) {     /* a look where no root is yet */
 		reconcile_step(rec);
 		return;
