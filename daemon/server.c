@@ -49,7 +49,7 @@ struct listener {
 struct conn {
 	struct server *server;
 	int fd;
-	struct event *read_event, *write_event, *turn_event, *timer_event;
+	struct event *read_event, *write_event, *closed_event, *turn_event, *timer_event;
 	struct evbuffer *in, *out;
 	size_t scanned;         /* this much of `in` holds no NUL */
 	struct request *current;
@@ -138,6 +138,7 @@ static void conn_free(struct conn *c)
 	s->count--;
 	event_free(c->read_event);
 	event_free(c->write_event);
+	event_free(c->closed_event);
 	event_free(c->turn_event);
 	event_free(c->timer_event);
 	evbuffer_free(c->in);
@@ -276,6 +277,11 @@ static void conn_turn(struct conn *c)
 		event_add(c->read_event, NULL);
 	else
 		event_del(c->read_event);
+	/* Who has sent more than we take now can still leave, and that cancels the call. */
+	if (!c->half_closed && !event_pending(c->read_event, EV_READ, NULL))
+		event_add(c->closed_event, NULL);
+	else
+		event_del(c->closed_event);
 	conn_arm_timer(c);
 }
 
@@ -298,6 +304,20 @@ static void conn_write_cb(evutil_socket_t fd, short what, void *arg)
 	conn_turn(arg);
 }
 
+static bool conn_hung_up(const struct conn *c)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLRDHUP };
+	return poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/* Once: a client that only closed its sending side would be reported for ever. */
+static void conn_closed_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	if (conn_hung_up(arg))
+		conn_gone(arg);
+}
+
 static void conn_read_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)what;
@@ -310,8 +330,7 @@ static void conn_read_cb(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (n == 0) {
-		struct pollfd p = { .fd = fd, .events = POLLRDHUP };
-		if (poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR)) != 0) {
+		if (conn_hung_up(c)) {
 			conn_gone(c);
 			return;
 		}
@@ -360,10 +379,11 @@ static struct conn *conn_new(struct server *s, int fd)
 	struct event_base *base = s->venvd->base;
 	c->read_event = event_new(base, fd, EV_READ | EV_PERSIST, conn_read_cb, c);
 	c->write_event = event_new(base, fd, EV_WRITE | EV_PERSIST, conn_write_cb, c);
+	c->closed_event = event_new(base, fd, EV_CLOSED, conn_closed_cb, c);
 	c->turn_event = evtimer_new(base, conn_turn_cb, c);
 	c->timer_event = evtimer_new(base, conn_timer_cb, c);
 	if (c->in == NULL || c->out == NULL || c->read_event == NULL || c->write_event == NULL ||
-	    c->turn_event == NULL || c->timer_event == NULL)
+	    c->closed_event == NULL || c->turn_event == NULL || c->timer_event == NULL)
 		abort();
 	c->since = monotonic_us();
 	TAILQ_INSERT_TAIL(&s->conns, c, entry);

@@ -289,9 +289,10 @@ def test_closing_cancels_and_nothing_remains(daemon, root, stage, request):
     assert daemon.call("Status")["counts"]["creating"] == 0
 
 
-@pytest.mark.parametrize("behind", [b"", STATUS + b"\0", STATUS[:9], (STATUS + b"\0") * 1000],
-                         ids=["nothing", "a-call", "half-a-call", "many-calls"])
-def test_closing_cancels_whatever_is_behind(daemon, root, slow, behind):
+@pytest.mark.parametrize("behind", [b"", STATUS + b"\0", STATUS[:9], (STATUS + b"\0") * 1000, (STATUS + b"\0") * 3000],
+                         ids=["nothing", "a-call", "half-a-call", "many-calls", "more-than-is-taken"])
+def test_closing_cancels_whatever_is_behind(start, root, slow, behind):
+    daemon = start(root, "-o", "probe-timeout=600000")  # nothing but the cancelling ends the interpreter
     with daemon.connect() as c:
         c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
         slow.wait()
