@@ -4,10 +4,6 @@
  * (tests/e2e/test_limits.py, tests/unit). Those that 'venvd -o KEY=VALUE' can set have their key and
  * range in daemon/config.c; what stands here is then the default.
  */
-/* gcc's <limits.h> comes by here on its way to libc's, since ours has its name: let it pass. */
-#ifndef __clang__
-#include_next <limits.h>
-#endif
 #ifndef VENVD_LIMITS_H
 #define VENVD_LIMITS_H
 

@@ -135,7 +135,7 @@ static bool home_is_gone(const char *home)
 		return false;
 	if (strcmp(home, last) != 0) {
 		gone = access(home, F_OK) < 0 && errno == ENOENT;
-		strcpy(last, home);
+		memcpy(last, home, strlen(home) + 1);
 	}
 	return gone;
 }

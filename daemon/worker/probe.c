@@ -198,8 +198,9 @@ int probe_ask(const char *path, const struct caller *caller, int timeout_ms, str
 		return ask_once(path, caller, "/", timeout_ms, ret, f);
 	if (ask_once(path, caller, caller->cwd, timeout_ms, ret, f) < 0)
 		return -1;
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that every failure returns -1 */
 	_cleanup_free_ char *real = xstrdup(ret->executable);
-	if (real[0] != '/' || strcmp(real, path) == 0)
+	if (!real || real[0] != '/' || strcmp(real, path) == 0)
 		return 0;
 	if (probe_check(real, path, f) < 0)
 		return -1;

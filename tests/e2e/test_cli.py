@@ -14,8 +14,18 @@ import time
 import pytest
 
 from conftest import BUILD, DEADLINE, VENVCTL, interpreters
-from helpers import (Signpost, Terminal, eventually, mounted, needs_root, processes_with, rebuilt_python, tree,
-                     wait_gone, without_venv_package)
+from helpers import (
+    Signpost,
+    Terminal,
+    eventually,
+    mounted,
+    needs_root,
+    processes_with,
+    rebuilt_python,
+    tree,
+    wait_gone,
+    without_venv_package,
+)
 
 INTERPRETERS = interpreters()
 SYSTEM = str(INTERPRETERS[0])

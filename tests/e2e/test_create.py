@@ -13,8 +13,19 @@ import threading
 import pytest
 
 from conftest import Closed, VarlinkError, interpreters
-from helpers import (Signpost, children, differences, eventually, mounted, needs_root, processes_with,
-                     rebuilt_python, tree, wait_gone, without_venv_package)
+from helpers import (
+    Signpost,
+    children,
+    differences,
+    eventually,
+    mounted,
+    needs_root,
+    processes_with,
+    rebuilt_python,
+    tree,
+    wait_gone,
+    without_venv_package,
+)
 
 INTERPRETERS = interpreters()
 SYSTEM = INTERPRETERS[0]
@@ -80,6 +91,7 @@ def test_without_pip_equals_venv(daemon, root, python):
     assert answer.stdout.strip() == str(root / "same")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", sorted({SYSTEM, NEWEST}), ids=str)
 def test_with_pip_equals_venv(daemon, root, python):
     options = look_options(python)
@@ -91,6 +103,7 @@ def test_with_pip_equals_venv(daemon, root, python):
     assert version.returncode == 0 and str(root / "full") in version.stdout
 
 
+@pytest.mark.everywhere
 @pytest.mark.slow
 @pytest.mark.parametrize("python", PYENV[:-1], ids=str)
 def test_with_pip_equals_venv_everywhere(daemon, root, python):

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import varlink
+
 import wire
 from conftest import DEADLINE, TOP
 

@@ -10,11 +10,12 @@ import signal
 import time
 
 import pytest
-import wire
-from conftest import BUILD, TOP, VarlinkError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
+
+import wire
+from conftest import BUILD, TOP, VarlinkError
 
 set_hypothesis_home_dir(BUILD / "hypothesis")       # what it remembers of Unicode; not in the checkout
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import pytest
+
 import wire
 from conftest import BUILD, DEADLINE, VENVD, Closed, Connection, VarlinkError
 from helpers import needs_root

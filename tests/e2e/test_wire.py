@@ -8,6 +8,7 @@ import socket
 import time
 
 import pytest
+
 import wire
 from conftest import TOP, VarlinkError
 

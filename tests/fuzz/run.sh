@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Fuzzes what reads foreign bytes: tests/fuzz/run.sh [SECONDS], each target so long (5). What is found is
+# Fuzzes what reads foreign bytes: tests/fuzz/run.sh [SECONDS], each target so long (3). What is found is
 # written to build-san/fuzz/ and shown; new inputs of interest are kept there for the next run.
 set -eu
 cd "$(dirname "$0")/../.."
-seconds=${1:-5}
+seconds=${1:-3}
 out=build-san/fuzz
 mkdir -p $out/call $out/idl
 unset MAKEFLAGS MAKELEVEL
