@@ -71,8 +71,9 @@ static const struct verb verbs[] = {
 	  "the caller's. The exit status is the command's own; 127 if it was not found, 126 if it\n"
 	  "could not be run, 125 for a failure of venvctl. Works without a daemon too.\n" },
 	{ "prompt", NULL, cmd_prompt, "[NAME]", "print what a shell prompt shows",
-	  "Prints NAME and the version of Python, as in 'projA 3.12.1', for the active\n"
-	  "environment ($VIRTUAL_ENV) or for NAME; nothing if none is active. Marks behind it:\n"
+	  "Prints the prompt (the one that the environment was made with, else its name) and the\n"
+	  "version of Python, as in 'projA 3.12.1', for the active environment ($VIRTUAL_ENV) or\n"
+	  "for NAME; nothing if none is active. Marks behind it:\n"
 	  "  !   broken: it cannot work           ?   missing: its directory is gone\n"
 	  "  +   still being created\n"
 	  "It never starts a daemon and never waits more than 5 ms. If there is no answer by\n"

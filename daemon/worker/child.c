@@ -71,8 +71,8 @@ static _Noreturn void become(const struct child *c, char **env, pid_t parent, in
 	if (!c->cwd || chdir(c->cwd) < 0)
 		(void)!chdir("/");
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	if (null_fd >= 0 && dup2(null_fd, 0) == 0 && dup2(out_fd, 1) == 1 && dup2(out_fd, 2) == 2 &&
-	    close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+	if (null_fd >= 0 && dup2(null_fd, 0) == 0 && dup2(out_fd, 1) == 1 && dup2(out_fd, 2) == 2)
 		execve(c->argv[0], (char *const *)c->argv, env);
 	int err = errno;
 	(void)!write(error_fd, &err, sizeof(err));

@@ -7,6 +7,7 @@
  * It keeps nothing between orders, decides nothing about names, and does not outlive its daemon: at EOF
  * the child and all of its descendants are killed before it ends.
  */
+#include <fcntl.h>
 #include <linux/ioprio.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #include "child.h"
 #include "limits.h"
+#include "orders.h"
 #include "orders_do.h"
 #include "talk.h"
 
@@ -87,6 +89,9 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);        /* a terminal's ^C is for the daemon to deal with */
 	signal(SIGHUP, SIG_IGN);
+	/* Close-on-exec even where a seccomp filter refuses close_range(). */
+	for (int fd = WORKER_FD_ORDERS; fd <= WORKER_FD_LOCK; fd++)
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	umask(022);
 	talk_init();
 	int status = strcmp(argv[1], "resident") == 0 ? serve_resident() : serve_one();

@@ -13,6 +13,7 @@ import time
 
 import pytest
 
+from helpers import wait_gone
 from worker import (
     CALLER,
     PYTHON,
@@ -435,6 +436,8 @@ def test_end_in_the_middle_of_a_build(root, tmp_path, how):
         worker.process.wait(10)
     status, _ = worker.close()
     assert status == (1 if how == "SIGTERM" else 0)
+    if how == "SIGTERM":    # it kills its child's group and is gone: it does not wait for the end
+        wait_gone(int((tmp_path / "group").read_text()))
     assert not alive(tmp_path / "group")
     if how != "SIGTERM":
         assert not alive(tmp_path / "session")
@@ -472,7 +475,8 @@ def test_child_gets_nothing_of_ours(root, tmp_path):
     assert set(numbers) <= {"0", "1", "2", "3"} and numbers.get("3", "/proc").startswith("/proc")
     status = dict(line.split(":\t", 1) for line in (tmp_path / "status").read_text().splitlines()
                   if ":\t" in line)
-    assert int(status["SigIgn"], 16) == 0 and int(status["SigBlk"], 16) == 0
+    # 32 and 33 are the C library's own; a make around us leaves them ignored.
+    assert int(status["SigIgn"], 16) & ~0x180000000 == 0 and int(status["SigBlk"], 16) == 0
     assert status["NoNewPrivs"] == "1"
 
 
