@@ -27,8 +27,7 @@ tool=("$(command -v valgrind)" --leak-check=full --show-leak-kinds=definite --er
 	--error-exitcode=99 --child-silent-after-fork=yes --log-file="$home/log.%p")
 
 # The daemon runs its worker by descriptor, which valgrind cannot follow: a program that is no more than
-# "valgrind venvd-worker" stands in the worker's place. For 'create' alone it runs the worker bare, since
-# valgrind (3.19) knows no pidfd_open(), which the worker watches its Python with.
+# "valgrind venvd-worker" stands in the worker's place.
 worker=$(realpath "$build/venvd-worker")
 mkdir "$home/bin"
 cp "$build/venvd" "$home/bin/"
@@ -37,9 +36,7 @@ cp "$build/venvd" "$home/bin/"
 	echo 'int main(int argc, char **argv) { if (argc != 2) return 2; char *run[] = {'
 	printf '"%s", ' "${tool[@]}"
 	echo "\"$worker\", argv[1], NULL };"
-	echo "char **bare = run + sizeof(run) / sizeof(run[0]) - 3;"
-	echo "char **now = access(\"$home/bare\", F_OK) == 0 ? bare : run;"
-	echo 'execv(now[0], now); return 127; }'
+	echo 'execv(run[0], run); return 127; }'
 } | cc -x c -o "$home/bin/venvd-worker" - || exit 1
 
 mkfifo "$home/ready"
@@ -55,9 +52,7 @@ try() {
 		cat "$home/out.txt"
 	}
 }
-touch "$home/bare"
 try create --without-pip -p /usr/bin/python3 projA
-rm "$home/bare"
 try list
 try list --json
 try show projA
