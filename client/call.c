@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
+#include "bounds.h"
 #include "call.h"
-#include "limits.h"
 
 #define RECEIVE_BYTES (128 * 1024)
 

@@ -10,8 +10,8 @@
 #include <fnmatch.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "bounds.h"
 #include "caller.h"
-#include "limits.h"
 #include "orders.h"
 #include "util.h"
 

@@ -5,7 +5,7 @@
  * on stdout.
  */
 #include <string.h>
-#include "limits.h"
+#include "bounds.h"
 #include "messages.h"
 #include "session.h"
 #include "talk.h"

@@ -13,8 +13,8 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include "bounds.h"
 #include "caller.h"
-#include "limits.h"
 #include "messages.h"
 #include "names.h"
 #include "session.h"

@@ -8,8 +8,8 @@
  * alone knows that nobody writes there. A purge empties the trash for good, so it asks if there is
  * something in it.
  */
+#include "bounds.h"
 #include "find.h"
-#include "limits.h"
 #include "messages.h"
 #include "session.h"
 #include "talk.h"

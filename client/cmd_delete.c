@@ -9,7 +9,7 @@
  * and still happens once.
  */
 #include <string.h>
-#include "limits.h"
+#include "bounds.h"
 #include "messages.h"
 #include "row.h"
 #include "session.h"

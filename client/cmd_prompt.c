@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include "bounds.h"
 #include "call.h"
 #include "find.h"
-#include "limits.h"
 #include "row.h"
 #include "talk.h"
 #include "venvctl.h"

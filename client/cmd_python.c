@@ -5,8 +5,8 @@
  * reason.
  */
 #include <string.h>
+#include "bounds.h"
 #include "caller.h"
-#include "limits.h"
 #include "messages.h"
 #include "row.h"
 #include "session.h"

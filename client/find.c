@@ -17,9 +17,9 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include "bounds.h"
 #include "call.h"
 #include "find.h"
-#include "limits.h"
 #include "paths.h"
 #include "util.h"
 #include "venvctl.h"

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
-#include "limits.h"
+#include "bounds.h"
 #include "messages.h"
 #include "names.h"
 #include "talk.h"

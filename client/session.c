@@ -12,8 +12,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/wait.h>
+#include "bounds.h"
 #include "find.h"
-#include "limits.h"
 #include "paths.h"
 #include "session.h"
 #include "start.h"

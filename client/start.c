@@ -20,7 +20,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include "limits.h"
+#include "bounds.h"
 #include "paths.h"
 #include "start.h"
 #include "talk.h"

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "bounds.h"
 #include "config.h"
 #include "errors.h"
-#include "limits.h"
 #include "names.h"
 #include "paths.h"
 

@@ -24,9 +24,9 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "bounds.h"
 #include "frame.h"
 #include "job.h"
-#include "limits.h"
 #include "log.h"
 #include "orders.h"
 

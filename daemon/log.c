@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "log.h"
 #include "paths.h"
 

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "idl.h"
-#include "limits.h"
 #include "log.h"
 #include "method.h"
 #include "names.h"

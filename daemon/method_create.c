@@ -15,9 +15,9 @@
  */
 #include <string.h>
 
+#include "bounds.h"
 #include "index.h"
 #include "job.h"
-#include "limits.h"
 #include "log.h"
 #include "method.h"
 #include "operation.h"

@@ -5,8 +5,8 @@
  */
 #include <string.h>
 
+#include "bounds.h"
 #include "job.h"
-#include "limits.h"
 #include "method.h"
 
 struct search {

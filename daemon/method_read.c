@@ -7,8 +7,8 @@
 #include <fnmatch.h>
 #include <string.h>
 
+#include "bounds.h"
 #include "index.h"
-#include "limits.h"
 #include "method.h"
 #include "root.h"
 

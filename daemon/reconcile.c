@@ -21,9 +21,9 @@
  */
 #include <string.h>
 
+#include "bounds.h"
 #include "index.h"
 #include "job.h"
-#include "limits.h"
 #include "log.h"
 #include "reconcile.h"
 #include "replay.h"

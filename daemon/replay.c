@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "bounds.h"
 #include "index.h"
-#include "limits.h"
 #include "method.h"
 #include "operation.h"
 #include "replay.h"

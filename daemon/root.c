@@ -19,7 +19,7 @@
 #include <sys/sysmacros.h>
 #include <sys/time.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "paths.h"
 #include "root.h"
 #include "server.h"

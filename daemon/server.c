@@ -25,7 +25,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "log.h"
 #include "method.h"
 #include "paths.h"

@@ -22,7 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include "limits.h"
+#include "bounds.h"
 #include "log.h"
 #include "paths.h"
 #include "store_file.h"

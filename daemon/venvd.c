@@ -18,9 +18,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "index.h"
 #include "job.h"
-#include "limits.h"
 #include "log.h"
 #include "method.h"
 #include "operation.h"

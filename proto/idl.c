@@ -10,8 +10,8 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "bounds.h"
 #include "idl.h"
-#include "limits.h"
 #include "util.h"
 
 #define IDL_DEPTH 8             /* of structs without a name inside each other */

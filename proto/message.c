@@ -7,7 +7,7 @@
  * say.
  */
 #include <string.h>
-#include "limits.h"
+#include "bounds.h"
 #include "message.h"
 
 #define STRING_OF(x) #x

@@ -5,7 +5,7 @@
  * shell scripts and in file names, and must mean the same in all of them. Owns nothing.
  */
 #include <string.h>
-#include "limits.h"
+#include "bounds.h"
 #include "names.h"
 #include "util.h"
 

@@ -20,8 +20,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "bounds.h"
 #include "child.h"
-#include "limits.h"
 #include "orders.h"
 #include "talk.h"
 

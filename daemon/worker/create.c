@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "bounds.h"
 #include "child.h"
 #include "inspect.h"
-#include "limits.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"

@@ -8,16 +8,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/limits.h>
+#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "failure.h"
 #include "inspect.h"
 #include "legacy.h"
-#include "limits.h"
 #include "names.h"
 #include "orders.h"
 #include "orders_do.h"

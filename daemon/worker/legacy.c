@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "legacy.h"
-#include "limits.h"
 #include "place.h"
 #include "util.h"
 

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bounds.h"
 #include "child.h"
-#include "limits.h"
 #include "probe.h"
 #include "trust.h"
 

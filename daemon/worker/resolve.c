@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "paths.h"
 #include "place.h"
 #include "resolve.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"

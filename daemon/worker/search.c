@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "limits.h"
+#include "bounds.h"
 #include "paths.h"
 #include "search.h"
 #include "util.h"

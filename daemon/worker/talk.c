@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "bounds.h"
 #include "frame.h"
-#include "limits.h"
 #include "orders.h"
 #include "talk.h"
 

@@ -17,8 +17,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "bounds.h"
 #include "child.h"
-#include "limits.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "talk.h"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every number of proto/limits.h that a client can push, pushed: the daemon answers or closes that one
+"""Every number of proto/bounds.h that a client can push, pushed: the daemon answers or closes that one
 connection, and others are served meanwhile. And whatever comes, it lives."""
 import contextlib
 import json
@@ -23,7 +23,7 @@ STATUS = b'{"method":"io.venvd.Status"}'
 INVALID = "org.varlink.service.InvalidParameter"
 LIMITS = {name: eval(value) for name, value in      # sums of integers, from our own header
           re.findall(r"^#define (LIMIT_\w+)\s+([0-9(][^/\n]*?)\s*(?:/\*.*)?$",
-                     re.sub(r"(?<=\d)LL\b", "", (TOP / "proto" / "limits.h").read_text()), re.M)}
+                     re.sub(r"(?<=\d)LL\b", "", (TOP / "proto" / "bounds.h").read_text()), re.M)}
 FRAME = LIMITS["LIMIT_FRAME_BYTES"]
 
 

@@ -8,9 +8,9 @@
 #include <assert.h>
 #include <string.h>
 
+#include "bounds.h"
 #include "frame.h"
 #include "idl.h"
-#include "limits.h"
 #include "message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
-#include "unit.h"
-#include "limits.h"
+#include "bounds.h"
 #include "message.h"
+#include "unit.h"
 
 static const char *parse(const char *text, struct call *ret)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include <string.h>
-#include "unit.h"
-#include "limits.h"
+#include "bounds.h"
 #include "names.h"
+#include "unit.h"
 
 static void fit_names(void **state)
 {

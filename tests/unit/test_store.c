@@ -2,8 +2,8 @@
 /* What the catalog keeps, in which order, and who is told when. */
 #include <dirent.h>
 #include <signal.h>
+#include "bounds.h"
 #include "store_fixture.h"
-#include "limits.h"
 
 static struct environment *full_environment(void)
 {

@@ -4,8 +4,8 @@
  * (tests/e2e/test_limits.py, tests/unit). Those that 'venvd -o KEY=VALUE' can set have their key and
  * range in daemon/config.c; what stands here is then the default.
  */
-#ifndef VENVD_LIMITS_H
-#define VENVD_LIMITS_H
+#ifndef VENVD_BOUNDS_H
+#define VENVD_BOUNDS_H
 
 /* The wire, towards clients. */
 #define LIMIT_FRAME_BYTES     (64 * 1024)   /* one call, without its NUL */
