@@ -349,7 +349,7 @@ def test_an_end_while_something_is_created(root, gate, how):
         else:
             daemon.process.send_signal(getattr(signal, how))
         assert daemon.process.wait(DEADLINE) == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         assert c.receive() == {"error": "io.venvd.ShuttingDown", "parameters": {}}
         assert c.closed() == other.closed() == b""
         gone(gate)
@@ -377,7 +377,7 @@ def test_an_end_while_much_waits(root, tmp_path, gate):
         began = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(DEADLINE) == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         for c in clients[:4]:
             assert c.receive()["error"] == "io.venvd.ShuttingDown"
     with wire.running(root) as daemon:

