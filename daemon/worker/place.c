@@ -131,6 +131,19 @@ int place_move(int from_fd, const char *from, int to_fd, const char *to)
 	return r;
 }
 
+int place_move_known(int from_fd, const char *from, int to_fd, const char *to, struct identity want,
+    const char *aside)
+{
+	if (place_move(from_fd, from, to_fd, to) < 0)
+		return -1;
+	if (place_is(to_fd, to, want))
+		return 0;
+	if (place_move(to_fd, to, from_fd, from) < 0)
+		place_move(to_fd, to, from_fd, aside);
+	errno = ESTALE;
+	return -1;
+}
+
 int place_state_dir(const char *name)
 {
 	if (mkdirat(WORKER_FD_STATE, name, 0700) < 0 && errno != EEXIST)

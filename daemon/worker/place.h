@@ -28,6 +28,11 @@ int place_chmod(int path_fd, mode_t mode);
  * writable for the moment of the move. */
 int place_move(int from_fd, const char *from, int to_fd, const char *to);
 
+/* The same for one certain directory. Between a look and a rename another one may have taken its name; that
+ * one is put back (as `aside`, if its name is taken by then), and errno is ESTALE. */
+int place_move_known(int from_fd, const char *from, int to_fd, const char *to, struct identity want,
+    const char *aside);
+
 /* The directory of the daemon's state, made if it is not there. */
 int place_state_dir(const char *name);
 

@@ -84,6 +84,24 @@ int do_purge(json_t *order, json_t **ret, struct failure *f)
 	return answer(&r, ret, f);
 }
 
+/* Where the file system cannot rename it. */
+static int purge_in_place(struct removal *r, const char *name, struct identity want, json_t **ret,
+    struct failure *f)
+{
+	remove_in_place(r, WORKER_FD_ROOT, name, want);
+	if (fsync(WORKER_FD_ROOT) < 0)
+		return failure_sync(f);
+	if (!r->gone && r->kept)
+		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", name,
+		    json_string_value(json_array_get(r->kept, 0)));
+	return answer(r, ret, f);
+}
+
+static int no_such_environment(const char *name, struct failure *f)
+{
+	return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{so}", "name", failure_text(name)));
+}
+
 int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 {
 	const char *name, *entry;
@@ -97,24 +115,23 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 		return failure_errno(f, "cannot open the stage");
 	if (check_entry(entry, f) < 0 || check_entry(name, f) < 0)
 		return -1;
-	if (!place_is(WORKER_FD_ROOT, name, want)) {
-		/* Repeated after a crash: it may be on its way already. */
-		if (!place_is(stage, entry, want))
-			return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT,
-			    json_pack("{so}", "name", failure_text(name)));
-	} else if (move_to_stage(&r, WORKER_FD_ROOT, name, stage, entry) == 0) {
+	/* Repeated after a crash: it may be on its way already, else the rest of an earlier attempt makes way. */
+	bool here = place_is(WORKER_FD_ROOT, name, want);
+	if (!here && !place_is(stage, entry, want))
+		return no_such_environment(name, f);
+	if (here) {
+		struct statx rest;
+		if (place_statx(stage, entry, &rest) == 0)
+			remove_entry(&r, stage, entry);
+		if (place_move_known(WORKER_FD_ROOT, name, stage, entry, want, entry) < 0) {
+			if (errno == EXDEV)
+				return purge_in_place(&r, name, want, ret, f);
+			if (errno == ENOENT || errno == ESTALE)
+				return no_such_environment(name, f);
+			return failure_errno(f, "cannot move '%s' out of the root", name);
+		}
 		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
 			return failure_sync(f);
-	} else if (errno == EXDEV) {
-		remove_in_place(&r, WORKER_FD_ROOT, name);
-		if (fsync(WORKER_FD_ROOT) < 0)
-			return failure_sync(f);
-		if (!r.gone && r.kept)
-			return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", name,
-			    json_string_value(json_array_get(r.kept, 0)));
-		return answer(&r, ret, f);
-	} else {
-		return failure_errno(f, "cannot move '%s' out of the root", name);
 	}
 	remove_entry(&r, stage, entry);
 	return answer(&r, ret, f);

@@ -293,10 +293,10 @@ static int sweep(struct descent *d)
 	return d->removal->gone ? -1 : r;
 }
 
-void remove_in_place(struct removal *r, int dir_fd, const char *name)
+void remove_in_place(struct removal *r, int dir_fd, const char *name, struct identity want)
 {
 	struct descent d = { .removal = r, .fd = open_unlocked(dir_fd, name) };
-	int left = d.fd < 0 ? -1 : 0;
+	int left = d.fd >= 0 && place_is(d.fd, "", want) ? 0 : -1;
 	while (left >= 0) {
 		left = sweep(&d);
 		if (left > 0 && d.depth == 0)

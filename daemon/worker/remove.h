@@ -4,6 +4,7 @@
 #define VENVD_WORKER_REMOVE_H
 #include <jansson.h>
 #include "failure.h"
+#include "place.h"
 
 struct removal {
 	json_int_t removed;     /* files and directories */
@@ -18,6 +19,7 @@ void remove_entry(struct removal *, int dir_fd, const char *name);
 /* Removes what a directory holds, but for the entry `except` (may be NULL). */
 void remove_contents(struct removal *, int fd, const char *except);
 /* The same as remove_entry where directories cannot be renamed (lower layers of overlayfs): memory grows
- * with the depth, 16 bytes a level, and the first thing that cannot go ends it. */
-void remove_in_place(struct removal *, int dir_fd, const char *name);
+ * with the depth, 16 bytes a level, and the first thing that cannot go ends it. Touches only the one that
+ * is wanted. */
+void remove_in_place(struct removal *, int dir_fd, const char *name, struct identity want);
 #endif

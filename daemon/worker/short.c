@@ -105,7 +105,7 @@ static void prepare_trash(struct short_order *s, const struct places *p)
 static void trash(struct short_order *s, const struct places *p)
 {
 	_cleanup_fd_ int fd = place_open(p->trash, s->entry, O_RDONLY | O_DIRECTORY);
-	if (fd >= 0 && place_move(WORKER_FD_ROOT, s->name, fd, PATH_TREE) == 0)
+	if (fd >= 0 && place_move_known(WORKER_FD_ROOT, s->name, fd, PATH_TREE, s->want, s->entry) == 0)
 		return;
 	if (errno == EXDEV) {
 		_cleanup_free_ char *reason = xasprintf(
@@ -113,7 +113,7 @@ static void trash(struct short_order *s, const struct places *p)
 		failure_set(&s->failure, ERROR_UNSUPPORTED, json_pack("{soso}", "name",
 		    failure_text(s->name), "reason", failure_text(reason)));
 		s->done = true;
-	} else if (errno == ENOENT) {
+	} else if (errno == ENOENT || errno == ESTALE) {
 		refuse(s, ERROR_NO_SUCH_ENVIRONMENT);
 	} else {
 		refuse_errno(s, "move to the trash");
@@ -144,7 +144,8 @@ static void discard(struct short_order *s, const struct places *p)
 {
 	if (!place_is(WORKER_FD_ROOT, s->name, s->want))
 		return;
-	if (place_move(WORKER_FD_ROOT, s->name, p->stage, s->entry) < 0 && errno != ENOENT)
+	if (place_move_known(WORKER_FD_ROOT, s->name, p->stage, s->entry, s->want, s->entry) < 0 &&
+	    errno != ENOENT && errno != ESTALE)
 		refuse_errno(s, "discard");
 }
 

@@ -375,6 +375,37 @@ def test_purge_name(root):
     assert os.listdir(root / ".venvd/stage") == []
 
 
+SWAPPER = """
+import ctypes, os, sys
+os.chdir(sys.argv[1])
+rename, parent = ctypes.CDLL(None).renameat2, os.getppid()
+print(flush=True)
+while os.getppid() == parent:
+    rename(-100, b"name", -100, b"other", 2)
+"""
+
+
+@pytest.mark.parametrize("op", ["trash", "discard", "purge-name"])
+def test_another_takes_the_name_meanwhile(root, op):
+    """Two directories change places all the time; only the one that was meant may go."""
+    for i in range(40):
+        for name in ("name", "other"):
+            (root / name).mkdir(exist_ok=True)
+        (root / "other/precious").write_text("")
+        me = identity(root / "name")
+        worker = Worker(root, "order" if op == "purge-name" else "resident")
+        with subprocess.Popen([sys.executable, "-c", SWAPPER, root], stdout=subprocess.PIPE) as swapper:
+            swapper.stdout.readline()
+            worker.ask(op, name="name", entry=f"e~{i}", record={}, **me)
+            swapper.kill()
+        assert worker.close() == (0, "")
+        found = [path for path in root.rglob("precious")]
+        assert len(found) == 1 and ".venvd" not in found[0].parts, (i, found)
+        for path in root.iterdir():
+            if path.name != ".venvd":
+                shutil.rmtree(path)
+
+
 def test_purge_state(root):
     fake_env(root / "keep")
     fake_env(root / ".venvd/trash/a~1/tree")
