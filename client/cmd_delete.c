@@ -219,11 +219,13 @@ static void report_deleted(const struct deletion *d)
 		return;
 	}
 	talk_say("moved %s to the trash", what.data);
+	text_adds(&undo, "undo: venvctl restore");
 	for (size_t i = 0; i < done->count; i++) {
 		_cleanup_free_ char *quoted = talk_quote(done->name[i]);
 		text_addf(&undo, " %s", quoted);
 	}
-	talk_say("undo: venvctl restore%s", undo.data);
+	_cleanup_free_ char *command = talk_command(undo.data);
+	talk_say("%s", command);
 }
 
 static int delete_all(struct session *s, struct deletion *d)

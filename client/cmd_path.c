@@ -116,12 +116,14 @@ static void say_how(const char *name, enum family family)
 	_cleanup_free_ char *quoted = talk_quote(name);
 	if (!talk_terminal(STDOUT_FILENO))
 		return;
+	_cleanup_free_ char *bare = xasprintf("venvctl activate %s", quoted);
+	_cleanup_free_ char *command = talk_command(bare);
 	if (family == SHELL_CSH)
-		talk_say("to activate it in this shell: eval `venvctl activate %s`", quoted);
+		talk_say("to activate it in this shell: eval `%s`", command);
 	else if (family == SHELL_FISH)
-		talk_say("to activate it in this shell: venvctl activate %s | source", quoted);
+		talk_say("to activate it in this shell: %s | source", command);
 	else
-		talk_say("to activate it in this shell: eval \"$(venvctl activate %s)\"", quoted);
+		talk_say("to activate it in this shell: eval \"$(%s)\"", command);
 }
 
 int cmd_activate(int argc, char **argv)

@@ -72,12 +72,25 @@ void talk_error(const char *fmt, ...)
 	va_end(ap);
 }
 
-void talk_hint(const char *fmt, ...)
+static void PRINTF_LIKE(3, 4) line(const char *label, const char *sgr, const char *fmt, ...)
 {
 	va_list ap;
 	va_start(ap, fmt);
-	line_v("hint", TALK_GREEN, fmt, ap);
+	line_v(label, sgr, fmt, ap);
 	va_end(ap);
+}
+
+void talk_hint(const char *fmt, ...)
+{
+	_cleanup_free_ char *raw = NULL;
+	va_list ap;
+	va_start(ap, fmt);
+	int n = vasprintf(&raw, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		abort();
+	_cleanup_free_ char *command = talk_command(raw);
+	line("hint", TALK_GREEN, "%s", command);
 }
 
 void talk_say(const char *fmt, ...)
@@ -172,6 +185,19 @@ void talk_out(struct text *out)
 		_exit(why == EPIPE ? 128 + SIGPIPE : EXIT_REFUSED);
 	}
 	text_clear(out);
+}
+
+char *talk_command(const char *text)
+{
+	static const char self[] = "venvctl ";
+	const char *at = strstr(text, self), *root = NULL, *why;
+	if (at && settings.root_given)
+		root = settings_root_try(&why);
+	if (!root)
+		return xstrdup(text);
+	size_t before = (size_t)(at - text) + sizeof(self) - 1;
+	_cleanup_free_ char *quoted = talk_quote(root);
+	return xasprintf("%.*s--root %s %s", (int)before, text, quoted, text + before);
 }
 
 char *talk_quote(const char *word)

@@ -34,6 +34,10 @@ bool talk_ask(const char *question);
  * another error with a message. */
 void talk_out(struct text *);
 
+/* A command of ours among words, with the --root that this one was given: a line that is pasted must
+ * not meet another root. Owned. */
+char *talk_command(const char *text);
+
 /* word as a shell takes it back: bare if it is harmless, else in single quotes. Owned. */
 char *talk_quote(const char *word);
 #endif

@@ -227,6 +227,16 @@ def test_hint_is_quoted_for_the_shell(venvctl, tmp_path):
     assert f"hint: venvd --root '{tmp_path}/it'\\''s here'" in r.stderr
 
 
+def test_what_is_pasted_meets_the_same_root(venvctl, server, root):
+    server(lambda call: b'{"parameters":{}}\0' if b"Delete" in call else
+           b'{"error":"io.venvd.AlreadyExists","parameters":{"name":"x"}}\0')
+    elsewhere = {"VENVD_ROOT": "/nonexistent"}
+    assert f"hint: venvctl --root {root} show x\n" in venvctl("--root", root, "create", "x", more_env=elsewhere).stderr
+    assert f"undo: venvctl --root {root} restore x\n" in venvctl("rm", "x", "--root", root, more_env=elsewhere).stderr
+    assert "hint: venvctl show x\n" in venvctl("create", "x").stderr
+    assert f"hint: venvctl --root {root} help list\n" in venvctl("list", "a", "b", "--root", root).stderr
+
+
 def test_shutdown_without_a_daemon(venvctl, root):
     for args in (["shutdown"], ["shutdown", "--purge"]):
         r = venvctl(*args, more_env={"VENVD_AUTOSTART": "1"})
