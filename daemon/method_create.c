@@ -274,5 +274,9 @@ void method_create(struct venvd *v, struct request *r)
 	if (c->job == NULL) {
 		create_fail(c, ERROR_SHUTTING_DOWN, NULL);
 		create_roll_back(c);
+	} else if (jobs_running(v->jobs) + jobs_queued(v->jobs) >
+	           (size_t)v->config.value[CONFIG_JOBS_RUNNING]) {
+		/* What waits is served in order: ours is the last of it. */
+		operation_progress(&c->op, json_pack("{s:s}", "stage", "queued"));
 	}
 }

@@ -179,6 +179,16 @@ def test_progress_comes_in_order(connection):
     assert replies[-1]["interpreterReason"] == "named by its path"
 
 
+def test_waiting_for_its_turn_is_told(start, root, tmp_path):
+    daemon = start(root, "-o", "jobs-running=1")
+    building = Building(daemon, tmp_path)
+    with daemon.connect() as c:
+        c.send("Create", {"name": "a", "python": str(SYSTEM), "withoutPip": True}, more=True)
+        assert c.receive() == {"parameters": {"stage": "queued"}, "continues": True}
+        building.connection.close()
+        assert [c.receive()["parameters"]["stage"] for _ in range(4)] == ["interpreter", "reserve", "build", "sync"]
+
+
 def test_interpreter_is_found_and_the_reason_told(daemon, tmp_path):
     shimmed, bare = tmp_path / "shims", tmp_path / "bin"
     for directory in (shimmed, bare):
