@@ -280,6 +280,7 @@ int cmd_create(int argc, char **argv)
 	sigset_t waiting;
 	interrupt_watch(&s.wire, &waiting);
 	struct request q = { .method = "Create", .parameters = parameters, .more = true,
+	                     .first_ms = LIMIT_CALL_MS,
 	                     .wait_ms = LIMIT_CREATE_MS + LIMIT_CALL_MS, .each = progress_cb,
 	                     .arg = &c };
 	_cleanup_answer_ struct answer a;

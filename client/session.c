@@ -114,6 +114,8 @@ static enum call_end answer_read(const char *text, size_t len, struct answer *re
 static enum call_end call_once(struct session *s, const struct request *q, struct answer *ret,
                                bool *ret_handed)
 {
+	int wait_ms = q->wait_ms ? q->wait_ms : LIMIT_CALL_MS;
+	s->wire.wait_ms = q->first_ms ? q->first_ms : wait_ms;
 	enum call_end end = call_send(&s->wire, q->method, q->parameters, q->more);
 	while (end == CALL_OK) {
 		const char *text;
@@ -121,6 +123,7 @@ static enum call_end call_once(struct session *s, const struct request *q, struc
 		end = call_frame(&s->wire, &text, &len);
 		if (end != CALL_OK)
 			break;
+		s->wire.wait_ms = wait_ms;
 		bool more = q->more && call_continues(text, len);
 		if (!more)
 			end = answer_read(text, len, ret, &more);
@@ -141,7 +144,6 @@ bool session_call(struct session *s, const struct request *q, struct answer *ret
 	*ret = (struct answer){ 0 };
 	bool handed = false, again = false;
 	for (;;) {
-		s->wire.wait_ms = q->wait_ms ? q->wait_ms : LIMIT_CALL_MS;
 		s->wire.until_us = 0;
 		if (settings.timeout_ms > 0)
 			s->wire.until_us = monotonic_us() + settings.timeout_ms * 1000;

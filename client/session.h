@@ -35,6 +35,7 @@ struct request {
 	bool more;
 	bool repeatable;        /* may be sent a second time when the daemon went away unanswered */
 	int wait_ms;            /* the silence that is borne; 0: LIMIT_CALL_MS */
+	int first_ms;           /* ... before the first reply; 0: wait_ms */
 	/* Each reply of a series, and the last one, as it stands on the wire; or NULL. */
 	void (*each)(void *arg, const char *text, size_t len);
 	void *arg;

@@ -606,6 +606,14 @@ def test_timeout(venvctl, server):
     assert r.returncode == 8 and "did not answer in time" in lines(r.stderr)
 
 
+@pytest.mark.slow
+def test_stuck_daemon_is_not_waited_for_as_long_as_a_creation(venvctl, server):
+    """A daemon that works says at once how far it is; one that says nothing for 30 s is stuck."""
+    server(lambda call: None)
+    r = venvctl("create", "x")
+    assert r.returncode == 8 and "did not answer in time" in lines(r.stderr)
+
+
 def test_call(venvctl, server):
     calls = []
     server(lambda call: calls.append(call) or b'{"parameters":{"a":1,"b":[true]}}\0')
