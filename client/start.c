@@ -161,10 +161,16 @@ static int raise_fd(int fd)
 	return high;
 }
 
+static int64_t patience_ms(void)
+{
+	int64_t ms = settings.timeout_ms;
+	return ms > 0 && ms < LIMIT_START_WAIT_MS ? ms : LIMIT_START_WAIT_MS;
+}
+
 /* Reads what the daemon says until it closes the pipe. -1 when it said nothing in time. */
 static int read_answer(int fd, struct text *ret)
 {
-	int64_t end = monotonic_us() + LIMIT_START_WAIT_MS * 1000LL;
+	int64_t end = monotonic_us() + patience_ms() * 1000;
 	char buffer[1024];
 	while (ret->len < ANSWER_BYTES) {
 		int64_t left_ms = (end - monotonic_us()) / 1000;
@@ -261,9 +267,9 @@ int start_daemon(void)
 	}
 	_cleanup_text_ struct text answer = { 0 };
 	if (read_answer(answer_fd, &answer) < 0) {
-		talk_error("venvd (pid %ld) is not ready after %d s", (long)pid,
-		           LIMIT_START_WAIT_MS / 1000);
-		return EXIT_UNREACHABLE;
+		talk_error("venvd (pid %ld) is not ready after %g s", (long)pid,
+		           (double)patience_ms() / 1000);
+		return EXIT_TIMED_OUT;
 	}
 	return report_answer(&answer, pid);
 }

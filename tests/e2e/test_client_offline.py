@@ -614,6 +614,21 @@ def test_stuck_daemon_is_not_waited_for_as_long_as_a_creation(venvctl, server):
     assert r.returncode == 8 and "did not answer in time" in lines(r.stderr)
 
 
+def test_timeout_holds_while_a_daemon_starts(env, root, tmp_path):
+    """The venvd beside venvctl is the one that is started."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    shutil.copy(VENVCTL, programs)
+    post = tmp_path / "post"
+    os.mkfifo(post)
+    (programs / "venvd").write_text(f"#!/bin/sh\nread line < {post}\n")
+    (programs / "venvd").chmod(0o755)
+    r = subprocess.run([programs / "venvctl", "--timeout", "0.2", "create", "x"],
+                       env={**env, "VENVD_AUTOSTART": "1"}, capture_output=True, text=True, timeout=20)
+    post.write_text("")             # which lets it end
+    assert r.returncode == 8 and "is not ready after 0.2 s" in lines(r.stderr)
+
+
 def test_call(venvctl, server):
     calls = []
     server(lambda call: calls.append(call) or b'{"parameters":{"a":1,"b":[true]}}\0')
