@@ -47,15 +47,20 @@ static int exec_one(const char *file, char **argv)
 	return why;
 }
 
-/* Returns only if nothing could be run: the errno that says most about it. */
+/* Returns only if nothing could be run: the errno that says most about it. The first directory is the
+ * environment's: a link of it that leads nowhere, as bin/python does when its base was removed, must
+ * not make another Python run in its place. */
 static int exec_on_path(const char *path, char **argv)
 {
 	int why = ENOENT;
-	for (;;) {
+	struct stat st;
+	for (bool ours = true;; ours = false) {
 		size_t len = strcspn(path, ":");
 		_cleanup_free_ char *file = len > 0 ? xasprintf("%.*s/%s", (int)len, path, argv[0])
 		                                    : xasprintf("./%s", argv[0]);
 		int one = exec_one(file, argv);
+		if (ours && one == ENOENT && lstat(file, &st) == 0)
+			return ELIBBAD;
 		if (one == EACCES)
 			why = EACCES;
 		else if (one != ENOENT && one != ENOTDIR && one != EISDIR && one != ENAMETOOLONG)

@@ -25,6 +25,18 @@ void place_done(struct place *p)
 	free(p->prompt);
 }
 
+/* By the rule by which venvd adopts. */
+static bool is_environment(int root, const char *name)
+{
+	struct stat st;
+	_cleanup_fd_ int fd = openat(root, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	return fstatat(fd, "pyvenv.cfg", &st, AT_SYMLINK_NOFOLLOW) == 0 ||
+	       (fstatat(fd, "bin/python", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	        fstatat(fd, "bin/activate", &st, AT_SYMLINK_NOFOLLOW) == 0);
+}
+
 static int look(const char *name, struct place *ret)
 {
 	const char *rule = name_rule_broken(name);
@@ -33,9 +45,8 @@ static int look(const char *name, struct place *ret)
 		json_auto_t *why = json_pack("{s:s, s:s}", "name", shown, "rule", rule);
 		return messages_refuse(ERROR_INVALID_NAME, why);
 	}
-	struct stat st;
 	_cleanup_fd_ int root = open(settings_root(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0 || fstatat(root, name, &st, 0) < 0 || !S_ISDIR(st.st_mode)) {
+	if (root < 0 || !is_environment(root, name)) {
 		talk_error("no environment '%s' in '%s'", name, settings_root());
 		talk_hint("venvctl list");
 		return EXIT_NOT_FOUND;

@@ -52,6 +52,7 @@ def environment(root):
     """An environment as far as venvctl looks: a directory with programs in its bin."""
     def make(name, **scripts):
         (root / name / "bin").mkdir(parents=True)
+        (root / name / "pyvenv.cfg").touch()
         for script, text in scripts.items():
             path = root / name / "bin" / script
             path.write_text(text)
@@ -437,6 +438,23 @@ def test_run_failures(venvctl, environment, root):
         r = venvctl("run", *args)
         assert (r.returncode, r.stdout) == (125, ""), args
         lines(r.stderr)
+
+
+def test_run_never_takes_another_python(venvctl, environment, tmp_path):
+    """The one of a broken environment is a link that leads nowhere; PATH may well hold another."""
+    made = environment("projA")
+    (made / "bin" / "python").symlink_to("/nonexistent/python3.9")
+    (tmp_path / "python").write_text("#!/bin/sh\necho other\n")
+    (tmp_path / "python").chmod(0o755)
+    r = venvctl("run", "projA", "python", more_env={"PATH": str(tmp_path)})
+    assert (r.returncode, r.stdout) == (126, "") and "interpreter does not exist" in lines(r.stderr)
+
+
+def test_a_directory_is_no_environment(venvctl, root):
+    (root / "src").mkdir()
+    r = venvctl("run", "src", "true")
+    assert (r.returncode, r.stderr) == (125, f"error: no environment 'src' in '{root}'\nhint: venvctl list\n")
+    assert venvctl("path", "src").returncode == 3
 
 
 def test_run_keeps_stdin_and_descriptors(env, environment, tmp_path):
