@@ -32,7 +32,7 @@ static int stop(struct session *s, bool purge)
 	if (end == CALL_OK)
 		return EXIT_DONE;
 	struct answer late = { .end = end };
-	return messages_report(NULL, &late, NULL);
+	return messages_report(s, &late, NULL);
 }
 
 int cmd_restart(int argc, char **argv)

@@ -11,6 +11,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include "bounds.h"
 #include "messages.h"
@@ -239,6 +240,18 @@ static char *hint_for_skew(struct session *s)
 	return hint;
 }
 
+/* One that was waited for as long as anybody should wait is stuck: neither asking again nor restart helps,
+ * and what it acknowledged is on the disk. Owned, or NULL. */
+static char *hint_for_stuck(const struct session *s)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+	if (settings.timeout_ms > 0 || !s || s->wire.fd < 0 ||
+	    getsockopt(s->wire.fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
+		return NULL;
+	return xasprintf("kill -KILL %ld", (long)peer.pid);
+}
+
 int messages_report(struct session *s, const struct answer *a, const char *name)
 {
 	struct facts f = { .parameters = a->parameters, .name = name, .error = a->error_name };
@@ -248,7 +261,8 @@ int messages_report(struct session *s, const struct answer *a, const char *name)
 		if (a->end == CALL_GONE && s && s->looking && waitpid(s->looking, &status, 0) > 0 &&
 		    WIFEXITED(status) && WEXITSTATUS(status) != 0)
 			return EXIT_REFUSED;
-		say(&transport[a->end], &f, NULL);
+		_cleanup_free_ char *stuck = a->end == CALL_LATE ? hint_for_stuck(s) : NULL;
+		say(&transport[a->end], &f, stuck);
 		return transport_status[a->end];
 	}
 	_cleanup_free_ char *hint = NULL;
