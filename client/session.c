@@ -31,16 +31,16 @@ int session_say_absent(void)
 
 static int report_connect(int why, int64_t stranger)
 {
+	const char *where = settings.socket ? settings.socket : settings_root();
 	if (why == EPERM && stranger >= 0) {
-		talk_error("the socket for '%s' is served by user %lld", settings_root(),
-		           (long long)stranger);
+		talk_error("the socket for '%s' is served by user %lld", where, (long long)stranger);
 		return EXIT_PERMISSION;
 	}
 	if (why == EAGAIN) {
-		talk_error("venvd for '%s' does not accept connections", settings_root());
+		talk_error("venvd for '%s' does not accept connections", where);
 		return EXIT_TIMED_OUT;
 	}
-	talk_error("cannot connect to venvd for '%s': %s", settings_root(), strerror(why));
+	talk_error("cannot connect to venvd for '%s': %s", where, strerror(why));
 	return why == EACCES || why == EPERM ? EXIT_PERMISSION : EXIT_UNREACHABLE;
 }
 

@@ -648,6 +648,12 @@ def test_timeout_holds_while_a_daemon_starts(env, root, tmp_path):
     assert r.returncode == 8 and "is not ready after 0.2 s" in lines(r.stderr)
 
 
+def test_a_socket_that_cannot_be_used_is_named(venvctl, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    r = venvctl("--socket", tmp_path / "loop", "list")
+    assert (r.returncode, r.stdout) == (6, "") and f"'{tmp_path}/loop'" in lines(r.stderr)
+
+
 def test_call(venvctl, server):
     calls = []
     server(lambda call: calls.append(call) or b'{"parameters":{"a":1,"b":[true]}}\0')
