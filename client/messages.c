@@ -217,7 +217,11 @@ static char *hint_for_name(struct session *s, const char *name)
 		if (session_call(s, &q, &a)) {
 			const char *const *names = (const char *const *)c.names;
 			const char *best = name_suggest(name, names, c.count);
-			hint = best ? xasprintf("did you mean '%s'?", best) : NULL;
+			/* Listed, but gone or replaced since: show tells what is known of it. */
+			if (best && strcmp(best, name) == 0)
+				hint = xasprintf("venvctl show %s", quoted);
+			else
+				hint = best ? xasprintf("did you mean '%s'?", best) : NULL;
 		}
 		answer_done(&a);
 	}

@@ -612,10 +612,12 @@ def test_did_you_mean(venvctl, server):
             return b'{"parameters":{}}\0'
         if b"io.venvd.List" in call:
             return b'{"parameters":{"environment":{"name":"projA"}}}\0'
-        return b'{"error":"io.venvd.NoSuchEnvironment","parameters":{"name":"porjA"}}\0'
+        name = json.loads(call)["parameters"]["name"].encode()
+        return b'{"error":"io.venvd.NoSuchEnvironment","parameters":{"name":"%s"}}\0' % name
     server(reply)
     r = venvctl("show", "porjA")
     assert r.returncode == 3 and r.stderr.endswith("hint: did you mean 'projA'?\n")
+    assert venvctl("delete", "projA").stderr.endswith("hint: venvctl show projA\n")
 
 
 def test_timeout(venvctl, server):
