@@ -25,6 +25,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "names.h"
 #include "reconcile.h"
 #include "replay.h"
 #include "retention.h"
@@ -322,11 +323,19 @@ static bool reconcile_claim_name(struct reconcile *rec, const struct environment
 	return true;
 }
 
-static bool reconcile_claim_trash(struct reconcile *rec, const struct environment *env)
+/* An entry's name is its own: a tree of another inode there (from a backup, say) is the same one. */
+static bool reconcile_claim_trash(struct reconcile *rec, struct environment *env)
 {
 	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
 	if (entry == NULL || !json_is_true(json_object_get(entry, "tree")))
 		return false;
+	int64_t ino = json_integer_value(json_object_get(entry, "ino"));
+	int64_t btime_ns = json_integer_value(json_object_get(entry, "btime"));
+	if (ino != env->ino || btime_ns != env->btime_ns) {
+		env->ino = ino;
+		env->btime_ns = btime_ns;
+		store_put(rec->venvd->store, env, NULL, NULL);
+	}
 	json_object_del(rec->trash, env->entry);
 	return true;
 }
@@ -417,6 +426,8 @@ static struct environment *reconcile_from_entry(const char *entry)
 	if (tilde == NULL)
 		return NULL;
 	_cleanup_free_ char *name = xstrndup(entry, (size_t)(tilde - entry));
+	if (name_rule_broken(name) != NULL)
+		return NULL;
 	struct environment *env = environment_new(name);
 	env->deleted_at = strtoll(tilde + 1, NULL, 10);
 	env->origin = xstrdup("adopted");
@@ -434,11 +445,15 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 	struct environment *env = environment_from_record(json_object_get(found, "record"));
 	if (env == NULL)
 		env = reconcile_from_entry(entry);
-	if (env == NULL || index_get_id(v->index, env->id) != NULL) {
+	if (env == NULL) {
 		log_warning("the trash holds '%s', which is not ours", entry);
-		environment_free(env);
 		return;
 	}
+	if (index_get_id(v->index, env->id) != NULL)
+		id_new(env->id);        /* somebody has copied an entry */
+	int64_t now = now_us();
+	if (env->deleted_at <= 0 || env->deleted_at > now)
+		env->deleted_at = now;  /* nobody knows when: then it is kept from now on */
 	env->state = STATE_TRASHED;
 	env->intent = INTENT_NONE;
 	env->ino = json_integer_value(json_object_get(found, "ino"));

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong below the daemon: trash that somebody has touched, disks that refuse, workers that die."""
+import os
+import pathlib
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+
+import pytest
+
+from conftest import DEADLINE, Daemon, VarlinkError, interpreters
+from helpers import eventually, mounted, needs_root, rebuilt_python
+
+PYTHON = str(interpreters()[0])
+
+
+class Traced(Daemon):
+    """Under strace with these options, which keeps the pipe open: what it says ends with its line."""
+
+    def __init__(self, root, *inject):
+        self.options = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={inject[0].split(':')[0]}",
+                        *[word for one in inject for word in ("-e", f"inject={one}")]]
+        super().__init__(root, wrapper=self.options, env={"ASAN_OPTIONS": "detect_leaks=0"})
+
+    @staticmethod
+    def _read_line(fd):
+        text = b""
+        while not text.endswith(b"\n"):
+            ready, _, _ = select.select([fd], [], [], DEADLINE)
+            assert ready, "the daemon did not say that it is ready"
+            text += os.read(fd, 4096)
+        return text.decode()
+
+
+@pytest.fixture
+def traced(root):
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    daemons = []
+
+    def starter(*inject):
+        daemons.append(Traced(root, *inject))
+        return daemons[-1]
+
+    yield starter
+    for daemon in daemons:
+        if daemon.process.poll() is None:
+            daemon.call("Shutdown")     # a signal would be strace's
+            daemon.process.wait(DEADLINE)
+        os.unlink(daemon.log_path)
+
+
+def create(daemon, name, **parameters):
+    return daemon.call("Create", name=name, python=PYTHON, withoutPip=True, **parameters)["environment"]
+
+
+def fake(root, name):
+    path = root / name
+    (path / "bin").mkdir(parents=True)
+    (path / "bin" / "python").symlink_to(PYTHON)
+    (path / "pyvenv.cfg").write_text(f"home = {os.path.dirname(PYTHON)}\nversion = 3.11.2\n")
+    return path
+
+
+def idle(daemon):
+    eventually(lambda: (status := daemon.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+
+
+def trash(root):
+    path = root / ".venvd" / "trash"
+    path.mkdir(parents=True, exist_ok=True)
+    (root / ".venvd").chmod(0o700)
+    return path
+
+
+# --- trash that somebody has touched -----------------------------------------------------------
+
+def test_trash_entry_without_a_name(start, root):
+    """Its row could not be written: the daemon would abort at every start."""
+    (trash(root) / "~" / "tree").mkdir(parents=True)
+    daemon = start(root)
+    create(daemon, "a")         # its row comes after whatever the start has written
+    assert daemon.trash() == [] and (trash(root) / "~" / "tree").is_dir()
+
+
+@pytest.mark.parametrize("entry", ["a~old", "a~0~0", "a~9223372036854775807~0"])
+def test_trash_of_an_unknown_time_is_kept(start, root, entry):
+    (trash(root) / entry / "tree").mkdir(parents=True)
+    before = time.time_ns() // 1000
+    daemon = start(root)
+    idle(daemon)
+    kept, = daemon.trash()
+    assert before <= kept["deletedAt"] <= time.time_ns() // 1000 < kept["expiresAt"]
+    assert (trash(root) / entry / "tree").is_dir()
+
+
+def test_trash_copied_and_brought_back(start, root):
+    """The same tree on other inodes, as a backup brings it, and an entry copied beside itself."""
+    daemon = start(root)
+    made = create(daemon, "a")
+    entry = pathlib.Path(daemon.call("Delete", name="a")["environment"]["path"]).parent
+    daemon.stop()
+    shutil.copytree(entry, trash(root) / "copy", symlinks=True)
+    shutil.rmtree(entry)
+    shutil.copytree(trash(root) / "copy", entry, symlinks=True)
+    daemon = start(root)
+    one, other = (row["id"] for row in daemon.trash())
+    assert made["id"] in (one, other) and one != other
+    assert daemon.call("Restore", name="a", id=made["id"])["environment"]["state"] == "ready"
+    assert daemon.call("Delete", name="a", now=True) == {}
+    daemon.call("Restore", name="a")
