@@ -22,7 +22,8 @@ void index_add(struct index *, struct environment *env);
 /* Out of its part and freed / handed back to the caller. */
 void index_remove(struct index *, struct environment *env);
 struct environment *index_take(struct index *, struct environment *env);
-/* Live <-> trash: sets the state and moves it. env stays valid. */
+/* Live <-> trash: sets the state and moves it. env stays valid. One that is in the trash already finds
+ * its place anew: whoever changes its times says so. */
 void index_to_trash(struct index *, struct environment *env);
 void index_from_trash(struct index *, struct environment *env, enum environment_state);
 /* Every state change of a live one goes through here: the counts are kept by it. */

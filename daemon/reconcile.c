@@ -389,8 +389,10 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	if (reconcile_claim_trash(rec, env)) {
-		if (env->intent == INTENT_PURGE)
+		if (env->intent == INTENT_PURGE) {
 			env->expires_at = 1;    /* due at once */
+			index_to_trash(v->index, env);
+		}
 	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;

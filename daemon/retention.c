@@ -99,6 +99,7 @@ static void purge_end(struct purge *p, const char *why)
 	} else {
 		env->busy = NULL;
 		env->expires_at = now_us() + RETENTION_AGAIN_US;
+		index_to_trash(v->index, env);  /* behind those that are due before it now */
 	}
 	p->done(why, p->arg);
 	free(p);

@@ -112,3 +112,29 @@ def test_trash_copied_and_brought_back(start, root):
     assert daemon.call("Restore", name="a", id=made["id"])["environment"]["state"] == "ready"
     assert daemon.call("Delete", name="a", now=True) == {}
     daemon.call("Restore", name="a")
+
+
+# --- retention -----------------------------------------------------------------------------------
+
+@needs_root
+def test_what_cannot_be_purged_holds_up_nothing(start, root):
+    daemon = start(root, "-o", "trash-retention=1")
+    create(daemon, "a")
+    create(daemon, "b")
+    entry = pathlib.Path(daemon.call("Delete", name="a")["environment"]["path"]).parent
+    with mounted(entry, "--bind", str(entry)):
+        daemon.call("Delete", name="b")
+        eventually(lambda: [row["name"] for row in daemon.trash()] == ["a"], deadline=10)
+
+
+def test_an_interrupted_purge_is_finished_first(start, root):
+    daemon = start(root)
+    for name in ("a", "b"):
+        create(daemon, name)
+        daemon.call("Delete", name=name)
+    daemon.stop()
+    with sqlite3.connect(root / ".venvd" / "catalog.db") as db:
+        db.execute("UPDATE environment SET intent = 'purge' WHERE name = 'b'")
+    db.close()
+    daemon = start(root)
+    eventually(lambda: [row["name"] for row in daemon.trash()] == ["a"], deadline=10)
