@@ -476,8 +476,9 @@ struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job
     job_done_fn *done, void *arg)
 {
 	struct timeval now = { 0, 0 };
-	if (jobs->closing || jobs->waiting_count >=
-	    (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED]) {
+	/* Until we are ready all orders are our own: what the start needs is never refused. */
+	if (jobs->closing || (jobs->venvd->ready && jobs->waiting_count >=
+	    (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED])) {
 		json_decref(order);
 		return NULL;
 	}

@@ -24,7 +24,7 @@ struct jobs *jobs_new(struct venvd *, int root_fd, int state_fd, int lock_fd, ch
 void jobs_free(struct jobs *);
 
 /* A long order, with its "id" added; takes order. NULL (and done is never called) when the queue is full
- * or we are stopping. deadline_ms 0: none. */
+ * (never before we are ready) or we are closed. deadline_ms 0: none. */
 struct job *job_start(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg);
 void job_send(struct job *, json_t *frame);     /* to its worker, with "id" added; takes frame */

@@ -40,6 +40,7 @@ struct reconcile {
 	json_t *names;          /* name -> inode, of what the root holds and no row claims yet */
 	json_t *known;          /* names that rows claim: to be looked into afterwards */
 	json_t *trash;          /* entry -> what the scan says of it */
+	json_t *empty;          /* entries of the trash without a tree: they go */
 	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
 	size_t waiting;         /* discards and inspections that `ready` waits for */
 	json_t *adopted;        /* names whose rows are yet to be written: nobody waits for those */
@@ -74,6 +75,7 @@ static void reconcile_free(struct reconcile *rec)
 	json_decref(rec->names);
 	json_decref(rec->known);
 	json_decref(rec->trash);
+	json_decref(rec->empty);
 	json_decref(rec->stage);
 	json_decref(rec->adopted);
 	free(rec);
@@ -174,6 +176,14 @@ static void reconcile_record(const struct reconcile *rec)
 		log_info("adopted %zu environments", json_array_size(rec->adopted));
 }
 
+static void reconcile_emptied(enum error_code code, const json_t *result, void *arg)
+{
+	(void)arg;
+	const char *reason = json_string_value(json_object_get(result, "reason"));
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("empty entries of the trash stay: %s", reason != NULL ? reason : error_name(code));
+}
+
 static void reconcile_step(struct reconcile *rec)
 {
 	if (rec->waiting > 0)
@@ -182,6 +192,9 @@ static void reconcile_step(struct reconcile *rec)
 	retention_arm(v->retention);
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
+	if (json_array_size(rec->empty) > 0 && !v->stopping)
+		job_start(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash", "entries",
+		    rec->empty), 0, NULL, reconcile_emptied, NULL);
 	if (json_array_size(rec->known) > 0 && !v->stopping)
 		job_start(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
 		    reconcile_look_frame, reconcile_look_done, v);
@@ -440,8 +453,7 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 {
 	struct venvd *v = rec->venvd;
 	if (!json_is_true(json_object_get(found, "tree"))) {
-		json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries", entry);
-		job_start(v->jobs, order, 0, NULL, reconcile_look_done, NULL);
+		json_array_append_new(rec->empty, json_string(entry));
 		return;
 	}
 	struct environment *env = environment_from_record(json_object_get(found, "record"));
@@ -530,6 +542,7 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->names = json_object();
 	rec->known = json_array();
 	rec->trash = json_object();
+	rec->empty = json_array();
 	rec->stage = json_array();
 	rec->adopted = json_array();
 	if (root_fd(v->root) < 0) {     /* a look where no root is yet */

@@ -138,3 +138,22 @@ def test_an_interrupted_purge_is_finished_first(start, root):
     db.close()
     daemon = start(root)
     eventually(lambda: [row["name"] for row in daemon.trash()] == ["a"], deadline=10)
+
+
+# --- the start is not bound by the clients' limits --------------------------------------------------
+
+def test_many_empty_trash_entries(start, root):
+    for i in range(300):
+        (trash(root) / f"a~{i}~x").mkdir()
+    fake(root, "mine")
+    daemon = start(root)
+    assert list(daemon.environments()) == ["mine"]
+    idle(daemon)
+    assert not any(trash(root).iterdir())
+
+
+def test_adoption_with_a_short_queue(start, root):
+    for i in range(300):
+        fake(root, f"e{i}")
+    daemon = start(root, "-o", "jobs-queued=1", "-o", "jobs-running=4")
+    assert len(daemon.environments()) == 300
