@@ -121,6 +121,12 @@ static void worker_write(struct worker *w, const json_t *frame)
 
 static void job_take_frame(struct worker *w, const json_t *frame)
 {
+	if (json_is_true(json_object_get(frame, "syncFailed"))) {
+		/* What was written may be lost though the kernel calls it clean: only a new look can tell.
+		 * That holds whether or not somebody still waits for the order: the error is told once. */
+		log_error("a sync of the root failed; venvd ends here, and the next start settles it");
+		abort();
+	}
 	json_int_t id = json_integer_value(json_object_get(frame, "id"));
 	struct job *j;
 	TAILQ_FOREACH(j, &w->orders, entry)
@@ -133,11 +139,6 @@ static void job_take_frame(struct worker *w, const json_t *frame)
 		if (j->frame != NULL && kind != NULL)
 			j->frame(kind, frame, j->arg);
 		return;
-	}
-	if (json_is_true(json_object_get(frame, "syncFailed"))) {
-		/* What was written may be lost though the kernel calls it clean: only a new look can tell. */
-		log_error("a sync of the root failed; venvd ends here, and the next start settles it");
-		abort();
 	}
 	bool is_short = w->resident;
 	struct jobs *jobs = w->jobs;

@@ -157,3 +157,15 @@ def test_adoption_with_a_short_queue(start, root):
         fake(root, f"e{i}")
     daemon = start(root, "-o", "jobs-queued=1", "-o", "jobs-running=4")
     assert len(daemon.environments()) == 300
+
+
+# --- disks that refuse, workers that die ------------------------------------------------------------
+
+def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
+    daemon = traced("syncfs:error=EIO:delay_enter=300000")
+    with daemon.connect() as c:
+        c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True}, more=True)
+        while c.receive()["parameters"].get("stage") != "sync":
+            pass
+    daemon.process.wait(DEADLINE)
+    assert "a sync of the root failed" in daemon.log()
