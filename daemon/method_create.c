@@ -66,32 +66,44 @@ static void create_cancel(struct operation *op)
 
 /* --- the way back --- */
 
+static void create_answer_error(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	operation_error(&c->op, c->error, json_incref(c->error_parameters));
+	create_free(c);
+	venvd_stop_if_idle(v);
+}
+
 static void create_refuse(struct creation *c)
 {
 	struct venvd *v = c->op.venvd;
 	struct environment *env = c->op.env;
 	c->op.env = NULL;
-	if (c->has_row)
+	if (c->has_row) {
 		store_drop(v->store, env->id, NULL, NULL);
-	index_remove(v->index, env);
-	enum error_code code = c->error;
-	json_t *parameters = json_incref(c->error_parameters);
-	if (c->has_row)
 		retention_sweep(v->retention, json_pack("[s]", c->entry));
-	operation_error(&c->op, code, parameters);
-	create_free(c);
-	venvd_stop_if_idle(v);
+	}
+	index_remove(v->index, env);
+	create_answer_error(c);
 }
 
 static void create_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
-	if (code != ERROR_NONE) {
-		const char *reason = json_string_value(json_object_get(result, "reason"));
-		log_error("what was made of '%s' could not be taken away: %s", c->op.env->name,
-		    reason != NULL ? reason : error_name(code));
+	struct environment *env = c->op.env;
+	if (code == ERROR_NONE) {
+		create_refuse(c);
+		return;
 	}
-	create_refuse(c);
+	const char *reason = json_string_value(json_object_get(result, "reason"));
+	log_error("what was made of '%s' could not be taken away: %s", env->name,
+	    reason != NULL ? reason : error_name(code));
+	/* Its row stays, and with it the intent: the next start tries again, and adopts nothing half-made. */
+	env->intent = INTENT_CREATE;
+	free(env->problem);
+	env->problem = xstrdup("its creation failed, and what was made could not be taken away");
+	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
+	create_answer_error(c);
 }
 
 static void create_roll_back(struct creation *c)

@@ -169,3 +169,25 @@ def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
             pass
     daemon.process.wait(DEADLINE)
     assert "a sync of the root failed" in daemon.log()
+
+
+@needs_root
+def test_half_made_and_not_removable_is_never_adopted(start, root, tmp_path):
+    python = rebuilt_python(PYTHON, tmp_path / "python", ensurepip=(
+        "import subprocess, sys\nsubprocess.run(['chattr', '+i', sys.prefix], check=True)\nsys.exit(3)\n"))
+    daemon = start(root)
+    try:
+        with pytest.raises(VarlinkError):
+            daemon.call("Create", name="a", python=str(python))
+        if "could not be taken away" not in daemon.log():
+            pytest.skip("chattr +i does not work here")
+        assert daemon.environments()["a"]["state"] == "broken"
+        daemon.stop()
+        daemon = start(root)
+        assert daemon.environments()["a"]["state"] == "broken"
+        daemon.stop()
+    finally:
+        if (root / "a").exists():
+            subprocess.run(["chattr", "-i", str(root / "a")], check=False)
+    daemon = start(root)
+    assert daemon.environments() == {} and not (root / "a").exists()
