@@ -530,6 +530,12 @@ static int server_listen_also(struct server *s, const char *path, char **ret_why
 		close(fd);
 		return -1;
 	}
+	/* Our own, by another path: whoever gives that one gets it. */
+	if (fstatat(fd, slash + 1, &st, 0) == 0 && st.st_dev == s->listeners[0].dev &&
+	    st.st_ino == s->listeners[0].ino) {
+		close(fd);
+		return 0;
+	}
 	_cleanup_fd_ int other = server_connect(fd, slash + 1);
 	if (other >= 0) {
 		*ret_why = xasprintf("socket '%s' is served by another process", path);

@@ -191,3 +191,11 @@ def test_half_made_and_not_removable_is_never_adopted(start, root, tmp_path):
             subprocess.run(["chattr", "-i", str(root / "a")], check=False)
     daemon = start(root)
     assert daemon.environments() == {} and not (root / "a").exists()
+
+
+# --- what a client can ask for -----------------------------------------------------------------------
+
+def test_socket_option_names_the_usual_one(start, root):
+    daemon = start(root, "--socket", root / ".venvd" / "io.venvd")
+    assert daemon.said.startswith("ready "), daemon.said
+    assert daemon.call("Status")["root"] == str(root)
