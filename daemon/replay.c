@@ -163,8 +163,10 @@ bool replay_answer(struct replay *replay, struct request *r)
 	replay_fingerprint(r, fingerprint);
 	if (strcmp(record->row.fingerprint, fingerprint) != 0)
 		request_invalid(r, "requestId");
-	else if (record->running != NULL)
+	else if (record->running != NULL && r->conn != NULL)
 		operation_attach(record->running, r);
+	else if (record->running != NULL)
+		request_reply(r, NULL);         /* to nobody: a oneway call has nothing to wait for */
 	else
 		replay_result(replay, record, r);
 	return true;

@@ -199,3 +199,15 @@ def test_socket_option_names_the_usual_one(start, root):
     daemon = start(root, "--socket", root / ".venvd" / "io.venvd")
     assert daemon.said.startswith("ready "), daemon.said
     assert daemon.call("Status")["root"] == str(root)
+
+
+def test_oneway_repeats_are_not_kept(start, root, tmp_path):
+    python = rebuilt_python(PYTHON, tmp_path / "python", ensurepip="import signal\nsignal.pause()\n")
+    call = {"name": "a", "python": str(python), "requestId": "x", "caller": {"path": "x" * 20000}}
+    daemon = start(root, env={"ASAN_OPTIONS": "quarantine_size_mb=1"})
+    with daemon.connect() as c:
+        c.send("Create", call, oneway=True)
+        before = c.call("Status")["memoryBytes"]
+        for _ in range(2000):
+            c.send("Create", call, oneway=True)
+        assert c.call("Status")["memoryBytes"] - before < 32 << 20
