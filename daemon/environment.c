@@ -67,6 +67,7 @@ struct environment *environment_copy(const struct environment *from)
 
 	*env = *from;
 	env->busy = NULL;
+	env->touched = false;
 	env->name = xstrdup(from->name);
 	env->origin = xstrdup(from->origin);
 	env->entry = xstrdup(from->entry);

@@ -45,6 +45,7 @@ struct environment {
 
 	/* Of the index alone, never stored, not copied: */
 	const void *busy;               /* the operation that owns this name now; NULL = none */
+	bool touched;                   /* an operation has had it: what was seen of it before is stale */
 };
 
 struct environment *environment_new(const char *name);          /* a fresh id, state creating */

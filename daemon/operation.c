@@ -34,6 +34,7 @@ void operation_begin(struct operation *op, struct venvd *v, struct request *r, s
 	op->venvd = v;
 	op->env = env;
 	env->busy = op;
+	env->touched = true;
 	TAILQ_INIT(&op->waiters);
 	op->runs_to_its_end = r->conn == NULL || request_string(r, "requestId") != NULL;
 	op->replay = replay_begin(v->replay, r, op);

@@ -117,7 +117,8 @@ static void reconcile_look(struct venvd *v, const json_t *found)
 	const char *name = json_string_value(json_object_get(found, "name"));
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
-	if (env == NULL || kind == NULL || env->busy != NULL || env->intent != INTENT_NONE)
+	/* The worker may have looked before somebody deleted, restored or made it. */
+	if (env == NULL || kind == NULL || env->touched || env->intent != INTENT_NONE)
 		return;
 	bool lost = strcmp(kind, "absent") == 0;
 	bool emptied = strcmp(kind, "other") == 0;

@@ -211,3 +211,22 @@ def test_oneway_repeats_are_not_kept(start, root, tmp_path):
         for _ in range(2000):
             c.send("Create", call, oneway=True)
         assert c.call("Status")["memoryBytes"] - before < 32 << 20
+
+
+def test_a_look_does_not_undo_what_clients_did_meanwhile(start, traced, root):
+    """The look at the start is told of in batches: what it saw of a name may be over by then."""
+    names = [f"e{i:02}" for i in range(30)]
+    for name in names:
+        fake(root, name)
+    start(root).stop()
+    daemon = traced("readlinkat:delay_enter=100000")    # a second for ten that are there, none for those that are not
+    begin = time.monotonic()
+    with daemon.connect() as c:
+        for name in names[10:20]:
+            c.call("Delete", name=name)
+        while time.monotonic() < begin + 1.5 and c.call("Status")["jobsRunning"]:
+            pass
+        for name in names[10:20]:
+            c.call("Restore", name=name)
+    idle(daemon)
+    assert {row["state"] for row in daemon.environments().values()} == {"ready"}
