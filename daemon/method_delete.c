@@ -27,6 +27,7 @@ struct removal {
 	char *entry;
 	int64_t at_us;
 	bool now;
+	int attempts;           /* --now: workers that failed over it */
 };
 
 struct restoring {
@@ -90,6 +91,8 @@ static void removal_trashed(enum error_code code, const json_t *result, void *ar
 	venvd_stop_if_idle(v);
 }
 
+static bool removal_purge(struct removal *);
+
 static void removal_removed(enum error_code code, const json_t *result, void *arg)
 {
 	struct removal *d = arg;
@@ -100,7 +103,10 @@ static void removal_removed(enum error_code code, const json_t *result, void *ar
 		venvd_stop_if_idle(v);
 		return;
 	}
-	if (code != ERROR_NONE) {
+	/* Its worker may have died half-way: the order can be repeated, and only that tells what is left. */
+	if (code == ERROR_FAILED && ++d->attempts < LIMIT_WORKER_RESTARTS && removal_purge(d))
+		return;
+	if (code != ERROR_NONE && (code != ERROR_NO_SUCH_ENVIRONMENT || d->attempts == 0)) {
 		removal_failed(d, code, result);
 		return;
 	}
@@ -114,6 +120,12 @@ static void removal_removed(enum error_code code, const json_t *result, void *ar
 	venvd_stop_if_idle(v);
 }
 
+static bool removal_purge(struct removal *d)
+{
+	return job_start(d->op.venvd->jobs, removal_identity("purge-name", d->op.env, d->entry), 0, NULL,
+	    removal_removed, d) != NULL;
+}
+
 static void removal_intent_on_disk(bool ok, void *arg)
 {
 	struct removal *d = arg;
@@ -123,8 +135,7 @@ static void removal_intent_on_disk(bool ok, void *arg)
 	if (!ok)
 		log_warning("the catalog's file system is full; the trash entry's own record has to do");
 	if (d->now) {
-		begun = job_start(v->jobs, removal_identity("purge-name", env, d->entry), 0, NULL,
-		    removal_removed, d) != NULL;
+		begun = removal_purge(d);
 	} else {
 		json_t *order = removal_identity("trash", env, d->entry);
 		struct environment *copy = environment_copy(env);

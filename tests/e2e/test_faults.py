@@ -230,3 +230,11 @@ def test_a_look_does_not_undo_what_clients_did_meanwhile(start, traced, root):
             c.call("Restore", name=name)
     idle(daemon)
     assert {row["state"] for row in daemon.environments().values()} == {"ready"}
+
+
+def test_worker_dies_half_way_through_a_removal(traced, root):
+    fake(root, "a")
+    daemon = traced("fsync:signal=KILL")        # between the move to the stage and the removal
+    assert daemon.call("Delete", name="a", now=True) == {}
+    assert daemon.environments() == {} and not (root / "a").exists()
+    assert not any((root / ".venvd" / "stage").iterdir())
