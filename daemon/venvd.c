@@ -256,15 +256,21 @@ static void venvd_deadline_cb(evutil_socket_t fd, short what, void *arg)
 	event_base_loopbreak(v->base);
 }
 
-void venvd_stop(struct venvd *v)
+static void venvd_set_deadline(void)
 {
 	struct timeval tv = { LIMIT_STOP_MS / 1000, LIMIT_STOP_MS % 1000 * 1000 };
+	if (!event_pending(venvd_events.deadline, EV_TIMEOUT, NULL))
+		event_add(venvd_events.deadline, &tv);
+}
+
+void venvd_stop(struct venvd *v)
+{
 	if (v->stopping)
 		return;
 	v->stopping = true;
 	if (v->server != NULL)
 		server_stop_accepting(v->server);
-	event_add(venvd_events.deadline, &tv);
+	venvd_set_deadline();
 	operation_cancel_all();
 	jobs_cancel_all(v->jobs);
 	venvd_stop_if_idle(v);
@@ -275,10 +281,12 @@ void venvd_stop(struct venvd *v)
 static void venvd_signal_cb(evutil_socket_t signal_number, short what, void *arg)
 {
 	(void)what;
-	if (signal_number == SIGHUP)
+	if (signal_number == SIGHUP) {
 		log_reopen();
-	else
-		venvd_stop(arg);
+		return;
+	}
+	venvd_stop(arg);
+	venvd_set_deadline();           /* a purge has none, unless somebody insists */
 }
 
 static void venvd_store_cb(evutil_socket_t fd, short what, void *arg)

@@ -238,3 +238,16 @@ def test_worker_dies_half_way_through_a_removal(traced, root):
     assert daemon.call("Delete", name="a", now=True) == {}
     assert daemon.environments() == {} and not (root / "a").exists()
     assert not any((root / ".venvd" / "stage").iterdir())
+
+
+def test_sigterm_ends_a_purge_in_time(start, root):
+    daemon = start(root)
+    tree = trash(root) / "a~5~x" / "tree"
+    for i in range(100):
+        (tree / str(i)).mkdir(parents=True)
+        for j in range(1000):
+            os.symlink("x", tree / str(i) / str(j))
+    with daemon.connect() as c:
+        c.call("Shutdown", purge=True)
+    before = time.monotonic()
+    assert daemon.stop() == 0 and time.monotonic() - before < 2
