@@ -237,7 +237,7 @@ static void delete_missing(struct venvd *v, struct request *r, struct environmen
 	json_t *reply = method_environment(v, env);
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
-	replay_end(v->replay, record, "", ERROR_NONE, NULL);
+	replay_end(v->replay, record, "", ERROR_NONE, NULL, NULL, NULL);
 	request_reply(r, reply);
 }
 

@@ -50,42 +50,57 @@ void operation_progress(struct operation *op, json_t *parameters)
 	json_decref(parameters);
 }
 
-static struct request *operation_next_waiter(struct operation *op)
+/* An outcome on its way out. */
+struct answer {
+	struct request_list waiters;
+	enum error_code code;
+	json_t *parameters;
+};
+
+static void operation_answer(bool ok, void *arg)
 {
-	struct request *r = TAILQ_FIRST(&op->waiters);
-	if (r != NULL) {
-		TAILQ_REMOVE(&op->waiters, r, entry);
-		request_on_gone(r, NULL, NULL);
+	struct answer *a = arg;
+	struct request *r;
+	(void)ok;               /* a full disk: the id is remembered until our end, at least */
+	while ((r = TAILQ_FIRST(&a->waiters)) != NULL) {
+		TAILQ_REMOVE(&a->waiters, r, entry);
+		if (a->code == ERROR_NONE)
+			request_reply(r, json_incref(a->parameters));
+		else
+			request_error(r, a->code, json_incref(a->parameters));
 	}
-	return r;
+	json_decref(a->parameters);
+	free(a);
 }
 
-static void operation_end(struct operation *op)
+/* What is remembered under a request id is on the disk before anybody is told of it. */
+static void operation_end(struct operation *op, const char *env_id, enum error_code code, json_t *parameters)
 {
+	struct answer *a = xcalloc(1, sizeof(*a));
+	struct request *r;
+	a->code = code;
+	a->parameters = parameters;
+	TAILQ_INIT(&a->waiters);
+	TAILQ_FOREACH(r, &op->waiters, entry)
+		request_on_gone(r, NULL, NULL);
+	TAILQ_CONCAT(&a->waiters, &op->waiters, entry);
 	TAILQ_REMOVE(&operations, op, entry);
+	bool remembered = replay_end(op->venvd->replay, op->replay, env_id, code, parameters, operation_answer, a);
 	if (op->env != NULL)
 		op->env->busy = NULL;
 	op->env = NULL;
+	if (!remembered)
+		operation_answer(true, a);
 }
 
 void operation_reply(struct operation *op, json_t *parameters)
 {
-	struct request *r;
-	replay_end(op->venvd->replay, op->replay, op->env != NULL ? op->env->id : "", ERROR_NONE, NULL);
-	operation_end(op);
-	while ((r = operation_next_waiter(op)) != NULL)
-		request_reply(r, json_incref(parameters));
-	json_decref(parameters);
+	operation_end(op, op->env != NULL ? op->env->id : "", ERROR_NONE, parameters);
 }
 
 void operation_error(struct operation *op, enum error_code code, json_t *parameters)
 {
-	struct request *r;
-	replay_end(op->venvd->replay, op->replay, "", code, parameters);
-	operation_end(op);
-	while ((r = operation_next_waiter(op)) != NULL)
-		request_error(r, code, json_incref(parameters));
-	json_decref(parameters);
+	operation_end(op, "", code, parameters);
 }
 
 void operation_cancel_all(void)

@@ -194,14 +194,14 @@ static bool replay_keeps(enum error_code code)
 	    code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
 }
 
-void replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
-    enum error_code code, const json_t *parameters)
+bool replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
+    enum error_code code, const json_t *parameters, store_done_fn *done, void *arg)
 {
 	if (record == NULL)
-		return;
+		return false;
 	if (!replay_keeps(code)) {
 		replay_forget(replay, record);
-		return;
+		return false;
 	}
 	record->running = NULL;
 	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
@@ -211,7 +211,8 @@ void replay_end(struct replay *replay, struct replay_record *record, const char 
 		record->row.parameters = xstrdup(text);
 		free(text);
 	}
-	store_put_request(replay->venvd->store, &record->row);
+	store_put_request(replay->venvd->store, &record->row, done, arg);
+	return true;
 }
 
 void replay_forget(struct replay *replay, struct replay_record *record)

@@ -21,9 +21,10 @@ void replay_load(struct replay *, struct store_request *);      /* a row of the 
 bool replay_answer(struct replay *, struct request *);
 /* Remembers the request's id, if it has one, as op's; NULL if it has none. */
 struct replay_record *replay_begin(struct replay *, struct request *, struct operation *op);
-/* The operation's outcome; env_id "" if it left no environment. error ERROR_NONE: done. Records and frees the tie. */
-void replay_end(struct replay *, struct replay_record *, const char *env_id, enum error_code,
-    const json_t *parameters);
+/* The operation's outcome; env_id "" if it left no environment. error ERROR_NONE: done. Records and frees the tie.
+ * True if it is remembered: done, if not NULL, is called once that is on the disk. */
+bool replay_end(struct replay *, struct replay_record *, const char *env_id, enum error_code,
+    const json_t *parameters, store_done_fn *done, void *arg);
 /* Cancelled, or not a result that would be the same again: forgotten. */
 void replay_forget(struct replay *, struct replay_record *);
 #endif

@@ -698,9 +698,10 @@ void store_drop(struct store *store, const char *id, store_done_fn *done, void *
 	enqueue(store, op);
 }
 
-void store_put_request(struct store *store, const struct store_request *request)
+void store_put_request(struct store *store, const struct store_request *request, store_done_fn *done,
+    void *arg)
 {
-	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, NULL, NULL);
+	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, done, arg);
 
 	op->request = store_request_copy(request);
 	enqueue(store, op);

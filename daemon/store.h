@@ -46,7 +46,7 @@ typedef void store_done_fn(bool ok, void *arg);
  * store_deliver() once it is on the disk; without one nobody waits for it. */
 void store_put(struct store *, const struct environment *, store_done_fn *done, void *arg);
 void store_drop(struct store *, const char *id, store_done_fn *done, void *arg);
-void store_put_request(struct store *, const struct store_request *);
+void store_put_request(struct store *, const struct store_request *, store_done_fn *done, void *arg);
 /* Forgets requests older than at_us. */
 void store_drop_requests(struct store *, int64_t older_than_us);
 

@@ -251,3 +251,15 @@ def test_sigterm_ends_a_purge_in_time(start, root):
         c.call("Shutdown", purge=True)
     before = time.monotonic()
     assert daemon.stop() == 0 and time.monotonic() - before < 2
+
+
+def test_a_request_id_is_remembered_when_it_is_answered(start, root):
+    for i in range(8):
+        call = {"name": f"a{i}", "python": PYTHON, "withoutPip": True, "requestId": f"r{i}"}
+        daemon = start(root)
+        with daemon.connect() as c:
+            made = c.call("Create", **call)["environment"]["id"]
+        daemon.kill()
+        daemon = start(root)
+        assert daemon.call("Create", **call)["environment"]["id"] == made
+        assert daemon.stop() == 0

@@ -189,7 +189,7 @@ static void request(struct fixture *f, const char *id, const char *error, int64_
 		    .parameters = (char *)(error ? "{\"a\":1}" : NULL),
 		.at_us = at_us };
 
-	store_put_request(f->store, &r);
+	store_put_request(f->store, &r, NULL, NULL);
 }
 
 static void requests(void **state)
