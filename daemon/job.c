@@ -189,7 +189,8 @@ static void worker_read_cb(struct bufferevent *socket, void *arg)
 	}
 	if (evbuffer_get_length(in) > LIMIT_WORKER_FRAME) {
 		log_error("worker %d sent too long a frame", (int)w->pid);
-		kill(-w->pid, SIGKILL);
+		if (!w->exited)
+			kill(-w->pid, SIGKILL);
 	}
 }
 
@@ -570,8 +571,9 @@ static int jobs_open_worker(char **ret_why)
 	for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
 		_cleanup_free_ char *path = xasprintf("%s/%s", exe, places[i]);
 		_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0)
-			return job_high_fd(fd);
+		int high = job_high_fd(fd);
+		if (high >= 0)
+			return high;
 	}
 	*ret_why = xasprintf("venvd-worker is not beside '%s/venvd' nor in its libexec directory", exe);
 	return -1;

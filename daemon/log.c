@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -26,6 +27,9 @@ static struct {
 	bool quiet;             /* stderr is a person's: only what went wrong */
 	off_t size;
 } log_state;
+
+/* The store's thread has something to say too, when a disk fails. */
+static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
 
 /* The default root has the plain name; every other one gets a short hash of its path beside it. */
 static char *log_name(const char *root)
@@ -134,11 +138,12 @@ static void PRINTF_LIKE(3, 0) log_line(int priority, const char *word, const cha
 	}
 	if (len >= (int)sizeof(line))
 		len = (int)sizeof(line) - 1;
-	if (fd_write_all(STDERR_FILENO, line, (size_t)len) != 0)
-		return;
-	log_state.size += len;
+	pthread_mutex_lock(&log_mutex);
+	if (fd_write_all(STDERR_FILENO, line, (size_t)len) == 0)
+		log_state.size += len;
 	if (log_state.path != NULL && log_state.size >= LIMIT_LOG_BYTES)
 		log_rotate();
+	pthread_mutex_unlock(&log_mutex);
 }
 
 #define LOG_FUNCTION(name, priority, word) \

@@ -140,7 +140,8 @@ static void create_ready(bool ok, void *arg)
 	json_t *reply = method_environment(v, env);
 	if (c->interpreter_reason != NULL)
 		json_object_set_new(reply, "interpreterReason", json_string(c->interpreter_reason));
-	log_info("created '%s' with %s", env->name, env->interpreter != NULL ? env->interpreter : "?");
+	_cleanup_free_ char *interpreter = text_printable(env->interpreter != NULL ? env->interpreter : "?");
+	log_info("created '%s' with %s", env->name, interpreter);
 	operation_reply(&c->op, reply);
 	create_free(c);
 	venvd_stop_if_idle(v);

@@ -503,7 +503,10 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 {
 	struct reconcile *rec = arg;
 	struct venvd *v = rec->venvd;
-	if (code != ERROR_NONE || v->stopping) {
+	bool truncated = json_is_true(json_object_get(result, "truncated"));
+	if (truncated)
+		log_error("the root holds more than %d directories", LIMIT_ENVIRONMENTS);
+	if (code != ERROR_NONE || truncated || v->stopping) {
 		/* Nothing is concluded from half a look: what the catalog says stands until the next start. */
 		const char *reason = json_string_value(json_object_get(result, "reason"));
 		log_error("the root could not be looked through: %s",
@@ -513,9 +516,6 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		reconcile_step(rec);
 		return;
 	}
-	if (json_is_true(json_object_get(result, "truncated")))
-		log_warning("the root holds more than %d directories; the rest is not listed",
-		    LIMIT_ENVIRONMENTS);
 	rec->waiting++;         /* ours, until every order is given */
 	size_t live_count, trash_count;
 	struct environment **live = reconcile_rows(v, false, &live_count);

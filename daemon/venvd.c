@@ -228,7 +228,8 @@ static void venvd_remove_state(struct venvd *v)
 	venvd_events.store = NULL;
 	store_close(v->store);
 	v->store = NULL;
-	job_start(v->jobs, json_pack("{s:s}", "op", "purge-state"), 0, NULL, venvd_state_removed, v);
+	if (job_start(v->jobs, json_pack("{s:s}", "op", "purge-state"), 0, NULL, venvd_state_removed, v) == NULL)
+		venvd_stop_if_idle(v);
 }
 
 static void venvd_turn_cb(evutil_socket_t fd, short what, void *arg)

@@ -2,12 +2,17 @@
 /*
  * What lies in the root, in the trash and in the stage: names, so that a start does not depend on how
  * large the environments are. Environments are not even stat'ed; the records in the trash are read.
+ *
+ * What could not be read to its end is an error, never a shorter list: the daemon takes what is not
+ * listed for gone.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 
 #include "bounds.h"
 #include "orders.h"
@@ -66,25 +71,53 @@ static const char *kind_of(int fd, const struct dirent *e)
 	return type == DT_DIR ? "dir" : type == DT_LNK ? "link" : NULL;
 }
 
+/* The next entry, or NULL: then *ret is 0 at the end and -1 with errno after an error. */
+static struct dirent *next_entry(DIR *dir, int *ret)
+{
+	errno = 0;
+	struct dirent *e = readdir(dir);
+	*ret = e || errno == 0 ? 0 : -1;
+	return e;
+}
+
+/* Where the inode that a directory lists is the one that a look at it gives: not so on overlayfs. */
+static bool lists_inodes(int fd)
+{
+	struct statfs fs;
+	return fstatfs(fd, &fs) == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC;
+}
+
+static json_int_t inode_of(int fd, const struct dirent *e, bool listed)
+{
+	struct stat st;
+	if (!listed && fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return (json_int_t)st.st_ino;
+	return (json_int_t)e->d_ino;
+}
+
 static int scan_names(json_t *order, bool *ret_truncated, struct failure *f)
 {
 	DIR *dir = open_dir(WORKER_FD_ROOT, "");
 	if (!dir)
 		return failure_errno(f, "cannot read the root");
 	struct batch b = { .order = order, .frame = "names", .key = "names", .max = SCAN_BATCH };
-	for (struct dirent *e; (e = readdir(dir)) && !*ret_truncated;) {
+	bool listed = lists_inodes(dirfd(dir));
+	int r = 0;
+	for (struct dirent *e; !*ret_truncated && (e = next_entry(dir, &r));) {
 		const char *kind = e->d_name[0] == '.' ? NULL : kind_of(dirfd(dir), e);
 		if (!kind)
 			continue;
 		if (b.total >= LIMIT_ENVIRONMENTS)
 			*ret_truncated = true;
 		else
-			batch_add(&b, json_pack("[oIs]", failure_text(e->d_name), (json_int_t)e->d_ino,
-			    kind));
+			batch_add(&b, json_pack("[oIs]", failure_text(e->d_name),
+			    inode_of(dirfd(dir), e, listed), kind));
 	}
+	if (r < 0)
+		failure_errno(f, "cannot read the root");
 	closedir(dir);
 	batch_send(&b);
-	return talk_gone() ? failure_gone(f) : 0;
+	return r < 0 ? -1 : talk_gone() ? failure_gone(f) : 0;
 }
 
 static json_t *read_record(int entry_fd)
@@ -111,20 +144,25 @@ static json_t *trash_entry(int trash_fd, const char *name)
 	    (json_int_t)id.btime_ns, "record", read_record(fd), "tree", tree);
 }
 
-static void scan_state(json_t *order, const char *name, struct batch *b)
+/* A daemon that only looks has given us no such place, and that is no error. */
+static int scan_state(json_t *order, const char *name, struct batch *b, struct failure *f)
 {
 	DIR *dir = open_dir(WORKER_FD_STATE, name);
 	if (!dir)
-		return;
+		return errno == EBADF ? 0 : failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
 	b->order = order;
-	for (struct dirent *e; !talk_gone() && (e = readdir(dir));) {
+	int r = 0;
+	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		batch_add(b, strcmp(name, PATH_TRASH) == 0 ? trash_entry(dirfd(dir), e->d_name) :
 		    failure_text(e->d_name));
 	}
+	if (r < 0)
+		failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
 	closedir(dir);
 	batch_send(b);
+	return r;
 }
 
 int do_scan(json_t *order, json_t **ret, struct failure *f)
@@ -134,8 +172,8 @@ int do_scan(json_t *order, json_t **ret, struct failure *f)
 		return -1;
 	struct batch trash = { .frame = "trash", .key = "entries", .max = TRASH_BATCH };
 	struct batch stage = { .frame = "stage", .key = "entries", .max = SCAN_BATCH };
-	scan_state(order, PATH_TRASH, &trash);
-	scan_state(order, PATH_STAGE, &stage);
+	if (scan_state(order, PATH_TRASH, &trash, f) < 0 || scan_state(order, PATH_STAGE, &stage, f) < 0)
+		return -1;
 	if (talk_gone())
 		return failure_gone(f);
 	if (truncated)
