@@ -3,9 +3,14 @@
  * Children. Only Python is ever run, one at a time, in a process group of its own and with nothing of
  * ours but a cleaned environment. fork() is safe here: a worker has one thread and no SQLite.
  *
+ * Between us and Python stands a guard: a fork of ours that runs nothing. It holds the root's lock and
+ * one end of a pipe whose other end only we have. When we are killed, and the daemon with us, the guard
+ * kills all that Python has started (a parent's death signal would reach Python alone), and only then lets
+ * go of the lock, so the next daemon never starts beside a pip that still writes.
+ *
  * Invariants: when child_run() returns, no descendant is left, whether it ended by itself, timed out
- * or the daemon went away; a descendant that made a session of its own is found too, since this process
- * is a subreaper. The child itself dies with this process (PR_SET_PDEATHSIG).
+ * or the daemon went away; a descendant that made a session of its own is found too, since the guard and
+ * this process are subreapers. Python itself dies with its guard (PR_SET_PDEATHSIG).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -58,10 +63,9 @@ static void default_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* In the child: never returns. errno of what failed goes through error_fd. */
+/* In Python's process: never returns. errno of what failed goes through error_fd. */
 static _Noreturn void become(const struct child *c, char **env, pid_t parent, int out_fd, int error_fd)
 {
-	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(127);
@@ -79,72 +83,6 @@ static _Noreturn void become(const struct child *c, char **env, pid_t parent, in
 	_exit(127);
 }
 
-/* Both pipes must not land on 0..2 of the child; a worker always has those open. */
-static pid_t start(struct child *c, int *ret_out, int *ret_error)
-{
-	int out[2], error[2];
-	if (pipe2(out, O_CLOEXEC) < 0)
-		return -1;
-	if (pipe2(error, O_CLOEXEC) < 0) {
-		close(out[0]);
-		close(out[1]);
-		return -1;
-	}
-	__attribute__((cleanup(caller_free_environment))) char **env = caller_environment(c->caller);
-	/* SIGTERM waits, lest it comes between the fork and the noting of the group. */
-	sigset_t term, old;
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_BLOCK, &term, &old);
-	pid_t parent = getpid(), pid = fork();
-	if (pid == 0)
-		become(c, env, parent, out[1], error[1]);
-	if (pid > 0) {
-		setpgid(pid, pid);
-		group = pid;
-	}
-	int err = errno;
-	sigprocmask(SIG_SETMASK, &old, NULL);
-	close(out[1]);
-	close(error[1]);
-	fcntl(out[0], F_SETFL, O_NONBLOCK);
-	*ret_out = out[0];
-	*ret_error = error[0];
-	errno = err;
-	return pid;
-}
-
-/* Takes what waits in the pipe, at most one pipe full; false at its end. */
-static bool take_output(struct child *c, int fd)
-{
-	char buf[16 * 1024];
-	for (int i = 0; i < 64; i++) {
-		ssize_t n = read(fd, buf, sizeof(buf));
-		if (n <= 0)
-			return n < 0 && (errno == EAGAIN || errno == EINTR);
-		for (ssize_t j = 0; j < n; j++)
-			if (buf[j] == '\0')
-				buf[j] = ' ';
-		text_add(&c->output, buf, n);
-		if (c->output.len > 2 * LIMIT_CHILD_OUTPUT) {
-			size_t drop = c->output.len - LIMIT_CHILD_OUTPUT;
-			memmove(c->output.data, c->output.data + drop, LIMIT_CHILD_OUTPUT + 1);
-			c->output.len -= drop;
-		}
-	}
-	return true;
-}
-
-static void trim_output(struct child *c)
-{
-	text_adds(&c->output, "");
-	if (c->output.len > LIMIT_CHILD_OUTPUT) {
-		size_t drop = c->output.len - LIMIT_CHILD_OUTPUT;
-		memmove(c->output.data, c->output.data + drop, LIMIT_CHILD_OUTPUT + 1);
-		c->output.len -= drop;
-	}
-}
-
 /* Signals of several children come as one, and adopted orphans send theirs too: so it is asked whether
  * this one has ended. It is not reaped yet, which keeps its process group's id from being given away. */
 static bool has_ended(pid_t pid)
@@ -153,46 +91,6 @@ static bool has_ended(pid_t pid)
 	siginfo_t info = { 0 };
 	(void)!read(ended_fd, signals, sizeof(signals));
 	return waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == pid;
-}
-
-/* For poll(): -1 without a deadline. */
-static int time_left_ms(const struct child *c, int64_t deadline)
-{
-	if (c->timeout_ms <= 0)
-		return -1;
-	int64_t left = deadline - monotonic_us();
-	return left > 0 ? (int)(left / 1000 + 1) : 0;
-}
-
-/* Until it ends, its time is up or the daemon is gone; sets c->end for the latter two. */
-static void watch(struct child *c, pid_t pid, int out_fd)
-{
-	int64_t deadline = monotonic_us() + c->timeout_ms * 1000LL;
-	struct pollfd fds[] = {
-		{ .fd = WORKER_FD_ORDERS, .events = POLLIN | POLLRDHUP },
-		{ .fd = ended_fd, .events = POLLIN },
-		{ .fd = out_fd, .events = POLLIN },
-	};
-	while (c->end == CHILD_EXITED) {
-		int timeout = time_left_ms(c, deadline);
-		int n = poll(fds, ARRAY_LENGTH(fds), timeout);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			c->end = CHILD_NOT_STARTED;
-			c->status = errno;
-			return;
-		}
-		if (fds[2].revents && !take_output(c, out_fd))
-			fds[2].fd = -1;
-		if (fds[1].revents && has_ended(pid))
-			return;
-		/* One that never stops writing must not keep its deadline from being seen. */
-		if (timeout == 0)
-			c->end = CHILD_TIMED_OUT;
-		if (fds[0].revents && talk_gone())
-			c->end = CHILD_GONE;
-	}
 }
 
 /* SIGKILL for every process whose parent we are. */
@@ -236,13 +134,163 @@ static void reap_everything(pid_t pid, int *ret_status)
 	}
 }
 
+/* Ends as Python did, when Python has ended or the worker is gone (`life` says EOF); never returns. */
+static _Noreturn void guard(const struct child *c, char **env, int out_fd, int error_fd, int life)
+{
+	setpgid(0, 0);
+	signal(SIGTERM, SIG_IGN);
+	prctl(PR_SET_NAME, "python-guard");     /* not what 'pkill venvd' looks for */
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	close(WORKER_FD_ORDERS);
+	close(ended_fd);
+	sigset_t ended;
+	sigemptyset(&ended);
+	sigaddset(&ended, SIGCHLD);
+	pid_t self = getpid();
+	int status = 0, fd = signalfd(-1, &ended, SFD_CLOEXEC);
+	pid_t pid = fork();
+	if (pid == 0)
+		become(c, env, self, out_fd, error_fd);
+	close(error_fd);
+	struct pollfd fds[] = { { .fd = life, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+	ended_fd = fd;
+	while (pid > 0 && !fds[0].revents && !(fds[1].revents && has_ended(pid)))
+		if (poll(fds, ARRAY_LENGTH(fds), -1) < 0 && errno != EINTR)
+			break;
+	if (pid > 0)
+		reap_everything(pid, &status);
+	if (WIFSIGNALED(status)) {
+		default_signals();
+		kill(self, WTERMSIG(status));
+	}
+	_exit(pid > 0 ? WEXITSTATUS(status) : 127);
+}
+
+/* Both pipes must not land on 0..2 of the child; a worker always has those open. */
+static pid_t start(struct child *c, int *ret_out, int *ret_error, int *ret_life)
+{
+	int out[2], error[2], life[2];
+	if (pipe2(out, O_CLOEXEC) < 0)
+		return -1;
+	if (pipe2(error, O_CLOEXEC) < 0) {
+		close(out[0]);
+		close(out[1]);
+		return -1;
+	}
+	if (pipe2(life, O_CLOEXEC) < 0) {
+		for (int i = 0; i < 2; i++) {
+			close(out[i]);
+			close(error[i]);
+		}
+		return -1;
+	}
+	__attribute__((cleanup(caller_free_environment))) char **env = caller_environment(c->caller);
+	/* SIGTERM waits, lest it comes between the fork and the noting of the group. */
+	sigset_t term, old;
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, &old);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(life[1]);
+		guard(c, env, out[1], error[1], life[0]);
+	}
+	if (pid > 0) {
+		setpgid(pid, pid);
+		group = pid;
+	}
+	int err = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	close(out[1]);
+	close(error[1]);
+	close(life[0]);
+	fcntl(out[0], F_SETFL, O_NONBLOCK);
+	*ret_out = out[0];
+	*ret_error = error[0];
+	*ret_life = life[1];
+	errno = err;
+	return pid;
+}
+
+/* Takes what waits in the pipe, at most one pipe full; false at its end. */
+static bool take_output(struct child *c, int fd)
+{
+	char buf[16 * 1024];
+	for (int i = 0; i < 64; i++) {
+		ssize_t n = read(fd, buf, sizeof(buf));
+		if (n <= 0)
+			return n < 0 && (errno == EAGAIN || errno == EINTR);
+		for (ssize_t j = 0; j < n; j++)
+			if (buf[j] == '\0')
+				buf[j] = ' ';
+		text_add(&c->output, buf, n);
+		if (c->output.len > 2 * LIMIT_CHILD_OUTPUT) {
+			size_t drop = c->output.len - LIMIT_CHILD_OUTPUT;
+			memmove(c->output.data, c->output.data + drop, LIMIT_CHILD_OUTPUT + 1);
+			c->output.len -= drop;
+		}
+	}
+	return true;
+}
+
+static void trim_output(struct child *c)
+{
+	text_adds(&c->output, "");
+	if (c->output.len > LIMIT_CHILD_OUTPUT) {
+		size_t drop = c->output.len - LIMIT_CHILD_OUTPUT;
+		memmove(c->output.data, c->output.data + drop, LIMIT_CHILD_OUTPUT + 1);
+		c->output.len -= drop;
+	}
+}
+
+/* For poll(): -1 without a deadline. */
+static int time_left_ms(const struct child *c, int64_t deadline)
+{
+	if (c->timeout_ms <= 0)
+		return -1;
+	int64_t left = deadline - monotonic_us();
+	return left > 0 ? (int)(left / 1000 + 1) : 0;
+}
+
+/* Until it ends, its time is up or the daemon is gone; sets c->end for the latter two. */
+static void watch(struct child *c, pid_t pid, int out_fd)
+{
+	int64_t deadline = monotonic_us() + c->timeout_ms * 1000LL;
+	struct pollfd fds[] = {
+		{ .fd = WORKER_FD_ORDERS, .events = POLLIN | POLLRDHUP },
+		{ .fd = ended_fd, .events = POLLIN },
+		{ .fd = out_fd, .events = POLLIN },
+	};
+	while (c->end == CHILD_EXITED) {
+		int timeout = time_left_ms(c, deadline);
+		int n = poll(fds, ARRAY_LENGTH(fds), timeout);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			c->end = CHILD_NOT_STARTED;
+			c->status = errno;
+			return;
+		}
+		if (fds[2].revents && !take_output(c, out_fd))
+			fds[2].fd = -1;
+		if (fds[1].revents && has_ended(pid))
+			return;
+		/* One that never stops writing must not keep its deadline from being seen. */
+		if (timeout == 0)
+			c->end = CHILD_TIMED_OUT;
+		if (fds[0].revents && talk_gone())
+			c->end = CHILD_GONE;
+	}
+}
+
 void child_run(struct child *c)
 {
 	_cleanup_fd_ int out_fd = -1;
 	_cleanup_fd_ int error_fd = -1;
+	_cleanup_fd_ int life_fd = -1;
 	c->end = CHILD_EXITED;
 	text_clear(&c->output);
-	pid_t pid = start(c, &out_fd, &error_fd);
+	pid_t pid = start(c, &out_fd, &error_fd, &life_fd);
 	if (pid < 0) {
 		c->end = CHILD_NOT_STARTED;
 		c->status = errno;

@@ -130,9 +130,9 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 				return no_such_environment(name, f);
 			return failure_errno(f, "cannot move '%s' out of the root", name);
 		}
+		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
+			return failure_sync(f);
 	}
-	if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
-		return failure_sync(f);
 	remove_entry(&r, stage, entry);
 	return answer(&r, ret, f);
 }

@@ -446,8 +446,9 @@ def test_end_in_the_middle_of_a_build(root, tmp_path, how):
     assert (root / "e").is_dir()
 
 
-def test_child_dies_with_its_worker(root, tmp_path):
-    hang = script(tmp_path, "touch {0}/here; exec sleep 2345.5", "hang")
+def test_child_and_its_children_die_with_their_worker(root, tmp_path):
+    """Killed without a chance to do anything, and with nobody above it: its guard ends them all."""
+    hang = script(tmp_path, "sleep 2345.5 & setsid sleep 2345.5 & touch {0}/here; wait", "hang")
     fake = fake_interpreter(tmp_path, hang)
     worker = Worker(root)
     worker.send("create", **create_order(root, python=str(fake)))
