@@ -21,6 +21,10 @@ struct listing {
 	char *after;                    /* the cursor; NULL: at the beginning */
 	int64_t after_deleted_at;
 	char after_id[17];
+	unsigned passed;                /* rows passed over in this turn */
+	bool paused;                    /* ... were enough: the cursor is at the last of them */
+	struct text all;                /* without `more`: the reply so far */
+	size_t rows;                    /* in it */
 };
 
 static void list_free(void *arg)
@@ -29,6 +33,7 @@ static void list_free(void *arg)
 	free(l->name);
 	free(l->glob);
 	free(l->after);
+	text_done(&l->all);
 	free(l);
 }
 
@@ -39,8 +44,16 @@ static bool list_matches(const struct listing *l, const struct environment *env)
 	    (l->glob == NULL || fnmatch(l->glob, env->name, 0) == 0);
 }
 
-/* The first match behind env, or behind the cursor for NULL. */
-static const struct environment *list_next(const struct listing *l, const struct environment *env)
+static void list_keep_cursor(struct listing *l, const struct environment *env)
+{
+	free(l->after);
+	l->after = xstrdup(env->name);
+	l->after_deleted_at = env->deleted_at;
+	memcpy(l->after_id, env->id, sizeof(l->after_id));
+}
+
+/* The first match behind env, or behind the cursor for NULL. NULL when there is none, or `paused`. */
+static const struct environment *list_next(struct listing *l, const struct environment *env)
 {
 	const struct index *index = l->venvd->index;
 	const char *after = env != NULL ? env->name : l->after;
@@ -56,32 +69,32 @@ static const struct environment *list_next(const struct listing *l, const struct
 		env = l->trash ? index_trash_next(index, after, at, id) : index_next(index, after);
 		if (env == NULL || list_matches(l, env))
 			return env;
+		if (++l->passed >= LIMIT_ROWS_TURN) {
+			list_keep_cursor(l, env);
+			l->paused = true;
+			return NULL;
+		}
 		after = env->name;
 		at = env->deleted_at;
 		id = env->id;
 	}
 }
 
-static void list_keep_cursor(struct listing *l, const struct environment *env)
-{
-	free(l->after);
-	l->after = xstrdup(env->name);
-	l->after_deleted_at = env->deleted_at;
-	memcpy(l->after_id, env->id, sizeof(l->after_id));
-}
-
 static bool list_turn(struct request *r, void *state, struct text *out)
 {
 	(void)r;
 	struct listing *l = state;
+	l->passed = 0;
+	l->paused = false;
 	const struct environment *env = list_next(l, NULL);
-	if (env == NULL)
+	if (env == NULL && !l->paused)
 		reply_add(out, NULL, false);
 	while (env != NULL) {
 		const struct environment *next = list_next(l, env);
+		bool more = next != NULL || l->paused;
 		text_adds(out, "{\"parameters\":{\"environment\":");
 		environment_add_json(out, env, l->venvd->config.root, l->fields);
-		text_adds(out, next != NULL ? "},\"continues\":true}" : "}}");
+		text_adds(out, more ? "},\"continues\":true}" : "}}");
 		text_add(out, "", 1);
 		if (next != NULL && out->len >= LIMIT_STREAM_TURN) {
 			list_keep_cursor(l, env);
@@ -89,7 +102,7 @@ static bool list_turn(struct request *r, void *state, struct text *out)
 		}
 		env = next;
 	}
-	return true;
+	return !l->paused;
 }
 
 /* Everything in one reply, or ExpectedMore. */
@@ -97,17 +110,21 @@ static bool list_at_once(struct request *r, void *state, struct text *out)
 {
 	(void)r;
 	struct listing *l = state;
-	const struct environment *first = list_next(l, NULL);
-	text_adds(out, "{\"parameters\":{\"environments\":[");
-	for (const struct environment *env = first; env != NULL; env = list_next(l, env)) {
-		text_adds(out, env != first ? "," : "");
-		environment_add_json(out, env, l->venvd->config.root, l->fields);
-		if (out->len > LIMIT_REPLY_BYTES - sizeof("]}}")) {
-			text_clear(out);
+	l->passed = 0;
+	l->paused = false;
+	if (l->all.len == 0)
+		text_adds(&l->all, "{\"parameters\":{\"environments\":[");
+	for (const struct environment *env = list_next(l, NULL); env != NULL; env = list_next(l, env)) {
+		text_adds(&l->all, l->rows++ > 0 ? "," : "");
+		environment_add_json(&l->all, env, l->venvd->config.root, l->fields);
+		if (l->all.len > LIMIT_REPLY_BYTES - sizeof("]}}")) {
 			reply_add_error(out, ERROR_EXPECTED_MORE, NULL);
 			return true;
 		}
 	}
+	if (l->paused)
+		return false;
+	text_add(out, l->all.data, l->all.len);
 	text_add(out, "]}}", sizeof("]}}"));
 	return true;
 }

@@ -87,7 +87,8 @@ bool request_stream_turn(struct request *r)
 		request_finish(r, &frames);
 		return true;
 	}
-	r->sink->send(r->conn, &frames);
+	if (frames.len > 0)
+		r->sink->send(r->conn, &frames);
 	return false;
 }
 

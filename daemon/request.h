@@ -18,8 +18,8 @@ struct request_sink {
 	void (*answered)(void *conn);   /* the last frame was sent; the request is being freed */
 };
 
-/* Appends at least one frame of a stream, about LIMIT_STREAM_TURN bytes of them; true = the last one
- * is among them. */
+/* Appends some frames of a stream, about LIMIT_STREAM_TURN bytes of them, or none if it only went on
+ * looking; true = the last one is among them. */
 typedef bool request_stream_fn(struct request *, void *state, struct text *out);
 
 struct request {

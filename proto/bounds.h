@@ -20,6 +20,7 @@
 #define LIMIT_OUTPUT_HIGH     (256 * 1024)  /* stop reading calls above this much unsent output ... */
 #define LIMIT_OUTPUT_LOW      (128 * 1024)  /* ... until it is down to this */
 #define LIMIT_STREAM_TURN     (16 * 1024)   /* bytes of a stream written in one turn of the loop */
+#define LIMIT_ROWS_TURN       1000          /* rows passed over by a list's filter in one turn */
 #define LIMIT_FRAMES_TURN     32            /* calls of one connection answered in one turn ... */
 #define LIMIT_TURN_US         1000          /* ... and none is begun in it after this long */
 

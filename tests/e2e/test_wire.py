@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The wire: framing, the header's freedoms, order, `more`, `oneway`, half-close, cancelling, request ids,
 introspection, and what the reading methods answer. Every reply is held against the description (wire.Checked)."""
+import fnmatch
 import json
 import os
 import select
@@ -678,6 +679,16 @@ def test_what_does_not_fit_a_reply_must_be_streamed(crowd):
         frame = c.receive_raw()
         assert 500 * 1024 < len(frame) <= 1024 * 1024
         assert len(wire.check_reply(frame, "io.venvd.List")["parameters"]["environments"]) == 2000
+
+
+@pytest.mark.parametrize("pattern", ["*99", "*[13]999", "zzz*", "*0"])
+def test_a_filter_that_passes_over_more_rows_than_a_turn_takes(crowd, pattern):
+    with crowd.connect() as c:
+        every = [r["environment"]["name"] for r in c.stream("List", fields=[])]
+        wanted = fnmatch.filter(every, pattern)
+        streamed = [r["environment"]["name"] for r in c.stream("List", glob=pattern, fields=[]) if r]
+        assert streamed == wanted
+        assert [e["name"] for e in c.call("List", glob=pattern, fields=[])["environments"]] == wanted
 
 
 def test_streaming_while_rows_come_and_go(crowd, tmp_path):
