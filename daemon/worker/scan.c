@@ -147,9 +147,12 @@ static json_t *trash_entry(int trash_fd, const char *name)
 /* A daemon that only looks has given us no such place, and that is no error. */
 static int scan_state(json_t *order, const char *name, struct batch *b, struct failure *f)
 {
+	struct stat state;
+	if (fstat(WORKER_FD_STATE, &state) == 0 && !S_ISDIR(state.st_mode))
+		return 0;
 	DIR *dir = open_dir(WORKER_FD_STATE, name);
 	if (!dir)
-		return errno == EBADF ? 0 : failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
+		return failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
 	b->order = order;
 	int r = 0;
 	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {

@@ -80,6 +80,23 @@ static int serve_resident(void)
 	return 0;
 }
 
+/* Close-on-exec even where a seccomp filter refuses close_range(). A number that we were not given must
+ * not become that of something else. */
+static void take_descriptors(void)
+{
+	if (fcntl(WORKER_FD_ORDERS, F_SETFD, FD_CLOEXEC) < 0)
+		return;                 /* talk_init() says so */
+	for (int fd = WORKER_FD_ROOT; fd <= WORKER_FD_LOCK; fd++) {
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) == 0)
+			continue;
+		int nothing = open("/dev/null", O_PATH | O_CLOEXEC);
+		if (nothing >= 0 && nothing != fd) {
+			dup3(nothing, fd, O_CLOEXEC);
+			close(nothing);
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2 || (strcmp(argv[1], "resident") != 0 && strcmp(argv[1], "order") != 0)) {
@@ -89,9 +106,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);        /* a terminal's ^C is for the daemon to deal with */
 	signal(SIGHUP, SIG_IGN);
-	/* Close-on-exec even where a seccomp filter refuses close_range(). */
-	for (int fd = WORKER_FD_ORDERS; fd <= WORKER_FD_LOCK; fd++)
-		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	take_descriptors();
 	umask(022);
 	talk_init();
 	int status = strcmp(argv[1], "resident") == 0 ? serve_resident() : serve_one();
