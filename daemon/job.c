@@ -31,6 +31,7 @@
 #include "orders.h"
 
 #define JOB_GRACE_US 1000000
+#define JOB_REFUSED "as much work is waiting as this daemon takes"
 #define JOB_SOURCE_FD 16        /* descriptors for a worker are kept above those it will have */
 
 /* One order, long or short. */
@@ -598,6 +599,17 @@ struct jobs *jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, c
 		abort();
 	event_add(jobs->sigchld, NULL);
 	return jobs;
+}
+
+const char *job_reason(enum error_code code, const json_t *result)
+{
+	const char *reason = json_string_value(json_object_get(result, "reason"));
+	return reason != NULL ? reason : error_name(code);
+}
+
+json_t *job_refused(const char *name)
+{
+	return json_pack("{s:s*,s:s}", "name", name, "reason", JOB_REFUSED);
 }
 
 size_t jobs_running(const struct jobs *jobs)

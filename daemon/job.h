@@ -35,6 +35,11 @@ void jobs_cancel_all(struct jobs *);             /* every long one */
 /* A short order for the resident worker; takes order. False when too many wait. */
 bool jobs_short(struct jobs *, json_t *order, job_done_fn *done, void *arg);
 
+/* Why a job failed, as a sentence for the log: the result's reason, else the error's name. Borrowed. */
+const char *job_reason(enum error_code, const json_t *result);
+/* The parameters of Busy when an order was refused for want of a place; name may be NULL. Owned. */
+json_t *job_refused(const char *name);
+
 size_t jobs_running(const struct jobs *);
 size_t jobs_queued(const struct jobs *);
 bool jobs_idle(const struct jobs *);    /* no order of either kind is under way */

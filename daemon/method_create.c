@@ -95,9 +95,8 @@ static void create_discarded(enum error_code code, const json_t *result, void *a
 		create_refuse(c);
 		return;
 	}
-	const char *reason = json_string_value(json_object_get(result, "reason"));
 	log_error("what was made of '%s' could not be taken away: %s", env->name,
-	    reason != NULL ? reason : error_name(code));
+	    job_reason(code, result));
 	/* Its row stays, and with it the intent: the next start tries again, and adopts nothing half-made. */
 	env->intent = INTENT_CREATE;
 	free(env->problem);
@@ -267,8 +266,7 @@ void method_create(struct venvd *v, struct request *r)
 	    method_refuse_length(r, "python", LIMIT_PYTHON_BYTES) || method_refuse_caller(r))
 		return;
 	if (jobs_queued(v->jobs) >= (size_t)v->config.value[CONFIG_JOBS_QUEUED]) {
-		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name,
-		    "reason", "as much work is waiting as this daemon takes"));
+		request_error(r, ERROR_BUSY, job_refused(name));
 		return;
 	}
 	if (create_refuse_taken(v, r, name))

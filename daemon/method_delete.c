@@ -146,8 +146,7 @@ static void removal_intent_on_disk(bool ok, void *arg)
 	}
 	if (begun)
 		return;
-	json_t *parameters = json_pack("{s:s,s:s}", "name", env->name,
-	    "reason", "as much work is waiting as this daemon takes");
+	json_t *parameters = job_refused(env->name);
 	removal_failed(d, ERROR_BUSY, parameters);
 	json_decref(parameters);
 }
@@ -324,8 +323,7 @@ void method_restore(struct venvd *v, struct request *r)
 	json_t *order = removal_identity("restore", env, env->entry);
 	if (jobs_short(v->jobs, order, restore_done, b))
 		return;
-	json_t *parameters = json_pack("{s:s,s:s}", "name", name,
-	    "reason", "as much work is waiting as this daemon takes");
+	json_t *parameters = job_refused(name);
 	restore_done(ERROR_BUSY, parameters, b);
 	json_decref(parameters);
 }

@@ -69,7 +69,7 @@ void method_list_interpreters(struct venvd *v, struct request *r)
 	s->found = json_array();
 	s->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], search_frame, search_done, s);
 	if (s->job == NULL) {
-		json_t *parameters = json_pack("{s:s}", "reason", "as much work is waiting as this daemon takes");
+		json_t *parameters = job_refused(NULL);
 		search_done(ERROR_BUSY, parameters, s);
 		json_decref(parameters);
 		return;

@@ -180,9 +180,8 @@ static void reconcile_record(const struct reconcile *rec)
 static void reconcile_emptied(enum error_code code, const json_t *result, void *arg)
 {
 	(void)arg;
-	const char *reason = json_string_value(json_object_get(result, "reason"));
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
-		log_warning("empty entries of the trash stay: %s", reason != NULL ? reason : error_name(code));
+		log_warning("empty entries of the trash stay: %s", job_reason(code, result));
 }
 
 static void reconcile_step(struct reconcile *rec)
@@ -508,9 +507,8 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		log_error("the root holds more than %d directories", LIMIT_ENVIRONMENTS);
 	if (code != ERROR_NONE || truncated || v->stopping) {
 		/* Nothing is concluded from half a look: what the catalog says stands until the next start. */
-		const char *reason = json_string_value(json_object_get(result, "reason"));
 		log_error("the root could not be looked through: %s",
-		    reason != NULL ? reason : error_name(code));
+		    job_reason(code, result));
 		if (v->config.peek)
 			venvd_stop(v);          /* there is nothing else that it could tell */
 		reconcile_step(rec);

@@ -108,8 +108,7 @@ static void purge_end(struct purge *p, const char *why)
 
 static void purge_done(enum error_code code, const json_t *result, void *arg)
 {
-	const char *reason = json_string_value(json_object_get(result, "reason"));
-	purge_end(arg, code == ERROR_NONE ? NULL : reason != NULL ? reason : error_name(code));
+	purge_end(arg, code == ERROR_NONE ? NULL : job_reason(code, result));
 }
 
 static void purge_intent_on_disk(bool ok, void *arg)
@@ -122,7 +121,7 @@ static void purge_intent_on_disk(bool ok, void *arg)
 	json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
 	    p->env->entry);
 	if (job_start(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
-		purge_end(p, "as much work is waiting as this daemon takes");
+		purge_end(p, "no worker takes it now");
 }
 
 void retention_purge(struct retention *r, struct environment *env, retention_done_fn *done, void *arg)
@@ -141,8 +140,7 @@ static void sweep_done(enum error_code code, const json_t *result, void *arg)
 	(void)arg;
 	if (code == ERROR_NONE || code == ERROR_CANCELLED)
 		return;
-	const char *reason = json_string_value(json_object_get(result, "reason"));
-	log_warning("the stage could not be swept: %s", reason != NULL ? reason : error_name(code));
+	log_warning("the stage could not be swept: %s", job_reason(code, result));
 }
 
 void retention_sweep(struct retention *r, json_t *entries)

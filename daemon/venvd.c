@@ -216,9 +216,8 @@ void venvd_stop_if_idle(struct venvd *v)
 static void venvd_state_removed(enum error_code code, const json_t *result, void *arg)
 {
 	(void)arg;
-	const char *reason = json_string_value(json_object_get(result, "reason"));
 	if (code != ERROR_NONE)
-		log_error("our own files could not be removed: %s", reason != NULL ? reason : error_name(code));
+		log_error("our own files could not be removed: %s", job_reason(code, result));
 }
 
 static void venvd_remove_state(struct venvd *v)
