@@ -241,6 +241,26 @@ def test_missing_and_back(daemon, start, root):
     assert third.environments()["e"] == made
 
 
+def test_missing_for_a_week_is_forgotten(daemon, start, root):
+    for name in ("young", "old"):
+        fake(root, name)
+    daemon.stop()
+    second = start(root)
+    assert set(second.environments()) == {"young", "old"}
+    second.stop()
+    for name in ("young", "old"):
+        shutil.rmtree(root / name)
+    third = start(root)
+    assert {e["state"] for e in third.environments().values()} == {"missing"}
+    third.stop()
+    with sqlite3.connect(catalog(root)) as db:
+        week = 7 * 24 * 3600 * 10**6
+        db.execute("UPDATE environment SET missing_since = missing_since - ? WHERE name = 'old'", (week,))
+        db.execute("UPDATE environment SET missing_since = missing_since - ? WHERE name = 'young'", (week - 10**10,))
+    db.close()
+    assert set(start(root).environments()) == {"young"}
+
+
 def test_renamed_while_it_was_off(daemon, start, root):
     daemon.call("Create", name="old", python=SYSTEM, withoutPip=True)
     daemon.stop()

@@ -321,6 +321,22 @@ def test_hangup_reopens_the_log(root, tmp_path, start, python):
     assert log.read_text().rstrip().endswith("venvd has ended")
 
 
+def test_a_full_log_makes_way(root, tmp_path, start):
+    """Two files of at most LIMIT_LOG_BYTES, a MiB: what is full becomes NAME.1, and what that was is gone."""
+    options = {"env": {"XDG_STATE_HOME": str(tmp_path / "state")}}
+    first = start(root, "--detached", **options)
+    first.stop()
+    log, = (tmp_path / "state" / "venvd").iterdir()
+    older = log.with_name(log.name + ".1")
+    older.write_text("from before\n")
+    with open(log, "a") as f:
+        f.write("x" * (1024 * 1024 - log.stat().st_size - 10) + "\n")
+    second = start(root, "--detached", **options)
+    assert "serves" in older.read_text()[-200:] and "from before" not in older.read_text()
+    assert second.stop() == 0
+    assert log.stat().st_size < 1000 and "has ended" in log.read_text()
+
+
 def test_hangup_in_the_foreground_changes_nothing(root):
     with wire.running(root) as daemon:
         daemon.process.send_signal(signal.SIGHUP)
