@@ -31,21 +31,10 @@
 #include "talk.h"
 
 static int ended_fd = -1;               /* a signalfd: some child has ended */
-static volatile sig_atomic_t group;     /* the running child's process group, 0 if there is none */
-
-static void on_sigterm(int sig)
-{
-	(void)sig;
-	if (group > 0)
-		kill(-(pid_t)group, SIGKILL);
-	_exit(1);
-}
 
 void child_init(void)
 {
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	struct sigaction action = { .sa_handler = on_sigterm };
-	sigaction(SIGTERM, &action, NULL);
 	sigset_t ended;
 	sigemptyset(&ended);
 	sigaddset(&ended, SIGCHLD);
@@ -185,22 +174,14 @@ static pid_t start(struct child *c, int *ret_out, int *ret_error, int *ret_life)
 		return -1;
 	}
 	__attribute__((cleanup(caller_free_environment))) char **env = caller_environment(c->caller);
-	/* SIGTERM waits, lest it comes between the fork and the noting of the group. */
-	sigset_t term, old;
-	sigemptyset(&term);
-	sigaddset(&term, SIGTERM);
-	sigprocmask(SIG_BLOCK, &term, &old);
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(life[1]);
 		guard(c, env, out[1], error[1], life[0]);
 	}
-	if (pid > 0) {
-		setpgid(pid, pid);
-		group = pid;
-	}
 	int err = errno;
-	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (pid > 0)
+		setpgid(pid, pid);
 	close(out[1]);
 	close(error[1]);
 	close(life[0]);
@@ -301,7 +282,6 @@ void child_run(struct child *c)
 	int status = 0, err;
 	/* The leader is waited for only after the group was killed: its id cannot be another's yet. */
 	reap_everything(pid, &status);
-	group = 0;
 	take_output(c, out_fd);
 	trim_output(c);
 	if (c->end != CHILD_EXITED)

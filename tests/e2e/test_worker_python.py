@@ -410,6 +410,20 @@ def alive(pid_file):
     return words == b"sleep\0" + b"4321.5\0"
 
 
+def in_the_middle(root, tmp_path, hang):
+    """A worker whose interpreter's venv module has come to where it touches `here`."""
+    worker = Worker(root)
+    worker.send("create", **create_order(root, python=str(fake_interpreter(tmp_path, hang))))
+    while worker.receive()["frame"] != "reserved":
+        pass
+    worker.send_raw({"id": 1, "go": True})
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "here").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return worker
+
+
 @pytest.mark.parametrize("how", ["close", "half-close", "SIGTERM"])
 def test_end_in_the_middle_of_a_build(root, tmp_path, how):
     """The child, its children and one that made a session of its own are gone when the worker is."""
@@ -418,16 +432,7 @@ def test_end_in_the_middle_of_a_build(root, tmp_path, how):
                             "sleep 4321.5 & echo $! > {0}/group\n"
                             "while [ ! -s {0}/session ]; do sleep 0.01; done; touch {0}/here; "
                             "exec sleep 4321.5", "hang")
-    fake = fake_interpreter(tmp_path, hang)
-    worker = Worker(root)
-    worker.send("create", **create_order(root, python=str(fake)))
-    while worker.receive()["frame"] != "reserved":
-        pass
-    worker.send_raw({"id": 1, "go": True})
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "here").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    worker = in_the_middle(root, tmp_path, hang)
     if how == "half-close":
         worker.ours.shutdown(socket.SHUT_WR)
         assert worker.process.wait(10) == 0
@@ -435,33 +440,22 @@ def test_end_in_the_middle_of_a_build(root, tmp_path, how):
         worker.process.send_signal(signal.SIGTERM)
         worker.process.wait(10)
     status, _ = worker.close()
-    assert status == (1 if how == "SIGTERM" else 0)
-    if how == "SIGTERM":    # it kills its child's group and is gone: it does not wait for the end
-        wait_gone(int((tmp_path / "group").read_text()))
-    assert not alive(tmp_path / "group")
-    if how != "SIGTERM":
-        assert not alive(tmp_path / "session")
-    elif alive(tmp_path / "session"):
-        os.kill(int((tmp_path / "session").read_text()), signal.SIGKILL)
+    assert status == (-signal.SIGTERM if how == "SIGTERM" else 0)
+    if how == "SIGTERM":    # it is gone at once; its guard does the rest
+        for name in ("group", "session"):
+            wait_gone(int((tmp_path / name).read_text()))
+    assert not alive(tmp_path / "group") and not alive(tmp_path / "session")
     assert (root / "e").is_dir()
 
 
 def test_child_and_its_children_die_with_their_worker(root, tmp_path):
     """Killed without a chance to do anything, and with nobody above it: its guard ends them all."""
     hang = script(tmp_path, "sleep 2345.5 & setsid sleep 2345.5 & touch {0}/here; wait", "hang")
-    fake = fake_interpreter(tmp_path, hang)
-    worker = Worker(root)
-    worker.send("create", **create_order(root, python=str(fake)))
-    while worker.receive()["frame"] != "reserved":
-        pass
-    worker.send_raw({"id": 1, "go": True})
-    deadline = time.monotonic() + 20
-    while not (tmp_path / "here").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    worker = in_the_middle(root, tmp_path, hang)
     worker.process.kill()
     worker.process.wait(10)
     worker.close()
+    deadline = time.monotonic() + 20
     while running("2345.5"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
