@@ -23,7 +23,7 @@ CFLAGS ?= -O2 -g
 HARDENING = -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fstack-protector-strong \
 	$(if $(filter x86_64% i%86%,$(MACHINE)),-fstack-clash-protection -fcf-protection)
 endif
-PACKAGES = libevent_core sqlite3 jansson
+PACKAGES = libevent_core sqlite3 jansson libmd inih
 PACKAGE_FLAGS := $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 ALL_CPPFLAGS = -D_GNU_SOURCE -DVENVD_VERSION='"$(VERSION)"' -iquote proto -iquote $(BUILD)/gen $(PACKAGE_FLAGS) $(CPPFLAGS)
 ALL_CFLAGS = -std=c11 $(WARNINGS) $(HARDENING) -fPIE -pthread $(CFLAGS)
@@ -31,8 +31,8 @@ ALL_LDFLAGS = $(HARDENING) -pie -pthread -Wl,-z,relro,-z,now,--as-needed $(LDFLA
 
 # The client starts once per prompt: a jansson of its own is one file less to map. Shared where there is no archive.
 JANSSON_A := $(filter /%,$(shell $(CC) -print-file-name=libjansson.a 2>/dev/null))
-venvd_LIBS = -levent_core -lsqlite3 -ljansson
-venvd-worker_LIBS = -ljansson
+venvd_LIBS = -levent_core -lsqlite3 -ljansson -linih
+venvd-worker_LIBS = -ljansson -lmd
 venvctl_LIBS = $(or $(JANSSON_A),-ljansson)
 
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(sort $(wildcard $(1))))

@@ -28,6 +28,10 @@ static const struct {
 	[CONFIG_JOBS_RUNNING] = { "jobs-running", 0, 1, 64 },   /* initial: the number of cores */
 	[CONFIG_JOBS_QUEUED] = { "jobs-queued", LIMIT_JOBS_QUEUED, 1, 4096 },
 	[CONFIG_TRASH_SECONDS] = { "trash-retention", LIMIT_TRASH_SECONDS, 0, 3650LL * 24 * 3600 },
+	[CONFIG_POOL_ENTRIES] = { "pool-entries", LIMIT_POOL_ENTRIES, 0, 4096 },
+	[CONFIG_POOL_INITIAL] = { "pool-initial", LIMIT_POOL_INITIAL, 0, 4096 },
+	[CONFIG_POOL_MIB] = { "pool-mib", LIMIT_POOL_MIB, 0, 1048576 },
+	[CONFIG_IMAGE_SECONDS] = { "image-retention", LIMIT_IMAGE_SECONDS, 0, 3650LL * 24 * 3600 },
 };
 
 static const char config_usage[] =
@@ -69,6 +73,8 @@ static void config_defaults(struct config *config)
 	*config = (struct config){ .ready_fd = -1 };
 	for (size_t i = 0; i < CONFIG_KEYS; i++)
 		config->value[i] = config_table[i].initial;
+	config->link_mode = xstrdup("auto");
+	config->python_directories = xstrdup("");
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	config->value[CONFIG_JOBS_RUNNING] = cores < 1 ? 1 : cores > 64 ? 64 : cores;
 }
@@ -156,4 +162,6 @@ void config_done(struct config *config)
 {
 	free(config->root);
 	free(config->socket);
+	free(config->link_mode);
+	free(config->python_directories);
 }

@@ -15,6 +15,10 @@ enum config_key {
 	CONFIG_JOBS_RUNNING,
 	CONFIG_JOBS_QUEUED,
 	CONFIG_TRASH_SECONDS,
+	CONFIG_POOL_ENTRIES,    /* 0: none is kept (also VENVD_POOL=0) */
+	CONFIG_POOL_INITIAL,
+	CONFIG_POOL_MIB,
+	CONFIG_IMAGE_SECONDS,
 	CONFIG_KEYS
 };
 
@@ -24,6 +28,9 @@ struct config {
 	bool detached;          /* started by a client: log file, no terminal */
 	bool peek;              /* only look: write nothing, serve descriptor 3 */
 	int ready_fd;           /* where to say that we are ready, or -1 */
+	char *link_mode;        /* one of ORDER_LINK_MODES; owned */
+	char *python_directories;       /* absolute, separated by ':', "" for none; owned */
+	bool managed_first;     /* python_preference = managed: uv's own before PATH */
 	int64_t value[CONFIG_KEYS];
 };
 

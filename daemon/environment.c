@@ -71,6 +71,8 @@ struct environment *environment_copy(const struct environment *from)
 	env->name = xstrdup(from->name);
 	env->origin = xstrdup(from->origin);
 	env->entry = xstrdup(from->entry);
+	env->location = xstrdup(from->location);
+	env->options = xstrdup(from->options);
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
 		*detail(env, i) = xstrdup(*detail(env, i));
 	return env;
@@ -85,6 +87,8 @@ void environment_free(struct environment *env)
 	free(env->name);
 	free(env->origin);
 	free(env->entry);
+	free(env->location);
+	free(env->options);
 	free(env);
 }
 

@@ -16,7 +16,9 @@ enum environment_state {        /* in the IDL's order */
 
 /* What a row says is under way; what reconcile finishes or rolls back. Only in the catalog. */
 enum environment_intent {
-	INTENT_NONE, INTENT_CREATE, INTENT_DELETE, INTENT_PURGE
+	INTENT_NONE, INTENT_CREATE, INTENT_DELETE, INTENT_PURGE,
+	INTENT_CLAIM,           /* a directory of this identity at its name is complete */
+	INTENT_REBUILD          /* in place, in a directory that is not ours to take away: --clear, --upgrade, elsewhere */
 };
 
 /* Bits of a `fields` selection; environment_field_bit() knows the names. */
@@ -42,6 +44,8 @@ struct environment {
 	int64_t created_at, deleted_at, expires_at, missing_since; /* us, 0 = none */
 	char *problem;
 	char *entry;                    /* trashed: NAME~TIME~ID, its directory in the trash */
+	char *location;                 /* absolute path of one outside the root (create --path); NULL: ROOT/NAME */
+	char *options;                  /* what it was made with: the IDL's Options as compact JSON; NULL: unknown */
 
 	/* Of the index alone, never stored, not copied: */
 	const void *busy;               /* the operation that owns this name now; NULL = none */

@@ -24,7 +24,9 @@ method_fn method_create;
 /* method_delete.c */
 method_fn method_delete, method_restore;
 /* method_python.c */
-method_fn method_list_interpreters;
+method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
+/* method_recreate.c */
+method_fn method_recreate;
 
 /* Shared by methods: the error for an unfit name, answered; true if it was. */
 bool method_refuse_name(struct request *, const char *name);

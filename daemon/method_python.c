@@ -76,3 +76,26 @@ void method_list_interpreters(struct venvd *v, struct request *r)
 	}
 	request_on_gone(r, search_gone, s);
 }
+
+static void method_unsupported(struct request *r)
+{
+	request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s}", "reason", "not built yet"));
+}
+
+void method_find_interpreter(struct venvd *v, struct request *r)
+{
+	(void)v;
+	method_unsupported(r);
+}
+
+void method_add_interpreter(struct venvd *v, struct request *r)
+{
+	(void)v;
+	method_unsupported(r);
+}
+
+void method_remove_interpreter(struct venvd *v, struct request *r)
+{
+	(void)v;
+	method_unsupported(r);
+}

@@ -47,6 +47,19 @@
 #define LIMIT_WORKER_FRAME    (16 * 1024 * 1024) /* one order to a worker, one frame from it */
 #define LIMIT_WORKER_RESTARTS 3             /* a short order is given to this many resident workers */
 #define LIMIT_INTERPRETERS    256           /* candidates that one search looks at */
+#define LIMIT_SPECS           16            /* alternatives in one call: several --python */
+#define LIMIT_PIN_BYTES       4096          /* of a .python-version that is read */
+#define LIMIT_PIN_LEVELS      64            /* directories upward in which one is looked for */
+#define LIMIT_CLAIM_ROUNDS    6             /* a creation asks this often for what is missing, then in place */
+#define LIMIT_IMAGES          64            /* of one root; the one that was not used longest goes */
+#define LIMIT_IMAGE_FILES     20000         /* files of one image; more: its interpreter is delegated to */
+#define LIMIT_POOL_ENTRIES    256           /* of all buckets; pool_entries */
+#define LIMIT_POOL_INITIAL    4             /* of a bucket in use; pool_initial */
+#define LIMIT_POOL_MIB        1024          /* on the disk, all of them; pool_mib */
+#define LIMIT_FILL_ENTRIES    32            /* made by one order */
+#define LIMIT_IMAGE_SECONDS   (7LL * 24 * 3600) /* an unused image is kept; image_retention */
+#define LIMIT_PACKAGES        4096          /* distributions that are read of one environment */
+#define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */
 #define LIMIT_CFG_BYTES       (64 * 1024)   /* of a pyvenv.cfg or .project that is read */
 

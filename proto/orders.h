@@ -30,19 +30,61 @@
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
+ * claim    {name, entry, path, options, search, caller, linkMode, pool:bool}
+ *          makes an environment from what is prepared and publishes it by one rename. path is the absolute
+ *          path it will have (ROOT/NAME); it is built as stage/ENTRY. options and search: see below.
+ *          It never starts a child and asks no interpreter: what is not known and prepared is a miss.
+ *          frames: reserved {ino, btime, interpreter:{as below}, reason, warnings:[...]|absent, image, bucket,
+ *                  left:N, order:{...}}. stage/ENTRY is that directory; left: entries that the bucket still
+ *                  has; order: the order that fills it (see miss). Then it waits for
+ *                  {"id":N,"go":true|false}: true: the intent row is on the disk; false: stage/ENTRY stays
+ *                  for a purge, and the answer is Cancelled.
+ *          -> {environment:{as inspect}} once it and the root are synced
+ *          -> {miss:"interpreter"|"image"|"entry", key, order:{...}}: the long order that brings what is
+ *             missing, complete but for "id", "linkMode", "count"; after it the same claim is given again. key:
+ *             orders of the same key bring the same; "" for none. Nothing is left in the stage.
+ *          -> {miss:"place", reason}: the interpreter's own venv must make it (order create)
+ *          AlreadyExists {name}. A claim is never given to a second worker: after a crash the daemon discards.
+ *          With replaces:{ino, btime, trash:ENTRY2, record:{...}} (recreate): after "go" trash/ENTRY2/ is made with
+ *          its synced record.json, NAME (of that identity) goes to trash/ENTRY2/tree, and stage/ENTRY to NAME; if
+ *          that fails NAME is put back. NoSuchEnvironment if NAME is gone or is another.
+ *
+ * options (of create, claim, image, fill): {withoutPip, systemSitePackages, copies, withoutScmIgnoreFiles: bools;
+ *          prompt|null; python:[SPEC,...] (empty: none was given)} and for create alone
+ *          {clear, upgrade, upgradeDeps: bools}
+ * search   {dirs:[absolute path,...], managedFirst:bool}: from the configuration
+ * interpreter as a frame's value: {path, executable, implementation, version, source, state}
+ *          state: "usable"; "delegate" (its verification failed: its own venv is always run)
+ *
  * --- order: exactly one, then EOF.
- * create   {name, entry, root, python|null, withoutPip, systemSitePackages, prompt|null, probeMs,
- *           caller:{cwd|null, path|null, umask|null, environment:{}}}
+ * create   {name, entry, root, path, elsewhere:bool, options, search, probeMs, caller}
+ *          In place, by the interpreter's own venv (or virtualenv for those without a venv module).
  *          frames, in this order:
  *            progress {stage:"interpreter"}    the specification is resolved, the interpreter asked
  *            progress {stage:"reserve"}        stage/ENTRY is made with 0777 & ~umask
- *            reserved {ino, btime, interpreter:{path, executable, implementation, version, source}, reason}
+ *            reserved {ino, btime, interpreter, reason, warnings}
  *                     then it waits for {"id":N,"go":true}: the intent row is on the disk
  *            progress {stage:"build"}          renamed NOREPLACE to NAME; the interpreter's own venv runs
  *            progress {stage:"sync"}           everything is pushed to the disk
- *          -> {environment:{as inspect}}   errors: NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed,
- *          NoEnsurepip, AlreadyExists, Unsupported, NoSpace, Failed. Before "go" the worker takes its
- *          stage/ENTRY away itself; after it the daemon sends the resident a discard.
+ *          -> {environment:{as inspect}, creator}   errors: NoSuchInterpreter, UnsafeInterpreter,
+ *          InterpreterFailed, NoEnsurepip, AlreadyExists, Unsupported, NoSpace, Failed. Before "go" the worker
+ *          takes its stage/ENTRY away itself; after it the daemon sends the resident a discard.
+ *          With options.clear or options.upgrade, or elsewhere: path is used as it is, there or not, as
+ *          python -m venv does (its refusals are Failed with its own sentence); no stage; "reserved" has
+ *          ino and btime of the directory, and made:true if it was not there before.
+ * resolve  {search, python:[SPEC,...], probeMs, caller}   asks, and remembers the answer
+ *          -> {interpreter, reason, rule, warnings}  errors as create
+ * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}
+ *          makes the image of this installation, verifies it, and puts it to images/KEY; one that is there is
+ *          left as it is -> {image:KEY, delegate:reason|absent}
+ * fill     {image, bucket, umask, copies: absolute path|null, count, linkMode, verify:bool}
+ *          count entries, complete but for the path-bearing files, synced, then renamed to
+ *          pool/BUCKET/ENTRY -> {made:N, bytes: of one, how:"reflink"|"hardlink"|"copy"} or {damaged:reason}: the
+ *          image is not what its manifest says (verify: also by content) and was moved to the stage.
+ * evict    {buckets:[{bucket, keep:N},...], images:[KEY,...]}   moved to the stage and removed -> {removed:N}
+ * packages {name | trash: ENTRY | path}     read from dist-info, no Python is run
+ *          -> {packages:[{name, version, directUrl|absent, editable:true|absent}]}
+ * python   {verb:"add"|"remove", path, probeMs, caller} -> {interpreter} or {}
  * purge    {where:"trash"|"stage", entries:[...]}
  *          trash: each first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
  *          link or over a mount -> {removed:N, kept:[reason...]}
@@ -52,13 +94,15 @@
  *          frames: names {names:[[name, ino, kind],...]} (up to 512 each; kind "dir" or "link"; names that
  *          begin with '.' and files are left out; a name that is not UTF-8 has its bytes as \xNN text),
  *          trash {entries:[{entry, ino, btime, record:{}|null, tree:true|false}]}, stage {entries:[...names]}
+ *          pool {buckets:[{bucket, image, entries:N}], images:[{image, usedAt:us, bytes, python, version,
+ *          delegate:reason|absent}]}
  *          -> {truncated:true|absent}
  * inspect  {names:[...]}   frames: environments {environments:[{...}]} (up to 64 each)
  *          each: name, kind ("environment", "foreign", "other", "absent"), ino, btime, and for the first two
  *          what was found of: problem (broken, or why foreign), creator, implementation, version, prompt,
  *          project, systemSitePackages, pip, interpreter, executable (relative to the environment's
  *          directory: "bin/python"), createdAt (us). "broken":true with problem when it cannot work. -> {}
- * interpreters {caller, probeMs}
+ * interpreters {caller, probeMs, search}
  *          frames: interpreter {interpreter:{as the IDL's}} -> {}
  * purge-state {}   removes everything in PATH_STATE and PATH_STATE itself, the lock last -> {}
  */
@@ -77,5 +121,12 @@ enum worker_fd {
 #define ORDER_CALLER_VARIABLES \
 	"LD_LIBRARY_PATH", "OPENSSL_CONF", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", \
 	"*_proxy", "*_PROXY", "PIP_*", "SOURCE_DATE_EPOCH", "PYTHONPYCACHEPREFIX", "PYTHONOPTIMIZE", \
-	"PYENV_ROOT", "PYENV_VERSION"
+	"PYENV_ROOT", "PYENV_VERSION", "UV_PYTHON_INSTALL_DIR", "CONDA_PREFIX", "ASDF_DATA_DIR", "MISE_DATA_DIR", \
+	"XDG_DATA_HOME"
+
+/* With one of these set a Python writes other bytecode, so its own venv must do it (facts: CPython 3.10+). */
+#define ORDER_BYTECODE_VARIABLES "SOURCE_DATE_EPOCH", "PYTHONPYCACHEPREFIX", "PYTHONOPTIMIZE"
+
+/* linkMode, of images into entries. auto: reflink, else hard link, else copy. */
+#define ORDER_LINK_MODES "auto", "reflink", "hardlink", "copy"
 #endif

@@ -13,6 +13,9 @@
 #define PATH_TRASH "trash"
 #define PATH_RECORD "record.json"       /* in PATH_TRASH/ENTRY, beside PATH_TREE */
 #define PATH_TREE "tree"
+#define PATH_IMAGES "images"            /* in PATH_STATE: KEY/manifest.json, KEY/tree */
+#define PATH_POOL "pool"                /* in PATH_STATE: BUCKET/ENTRY, each complete but for what bears its path */
+#define PATH_INTERPRETERS "interpreters" /* in PATH_STATE: what each said of itself, a file each */
 
 /* The absolute, lexically cleaned root: given (--root) if not NULL, else $VENVD_ROOT, $WORKON_HOME,
  * ~/.virtualenvs. Relative ones are joined to the working directory. Owned. NULL with *ret_why (a

@@ -20,6 +20,8 @@ for package; do
 	case $package in
 	libevent_core) missing libevent libevent-dev ;;
 	sqlite3) missing SQLite libsqlite3-dev ;;
+	libmd) missing libmd libmd-dev ;;
+	inih) missing inih libinih-dev ;;
 	*) missing "$package" "lib$package-dev" ;;
 	esac
 done

@@ -16,8 +16,10 @@ if command -v pkg-config >/dev/null; then
 	pkg-config --exists libevent_core || missing="$missing libevent-dev"
 	pkg-config --exists sqlite3 || missing="$missing libsqlite3-dev"
 	pkg-config --exists jansson || missing="$missing libjansson-dev"
+	pkg-config --exists libmd || missing="$missing libmd-dev"
+	pkg-config --exists inih || missing="$missing libinih-dev"
 else
-	missing="$missing pkg-config libevent-dev libsqlite3-dev libjansson-dev"
+	missing="$missing pkg-config libevent-dev libsqlite3-dev libjansson-dev libmd-dev libinih-dev"
 fi
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || tools/packages.sh $missing

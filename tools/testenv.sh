@@ -30,9 +30,11 @@ if command -v pkg-config >/dev/null; then
 	pkg-config --exists libevent_core || missing="$missing libevent-dev"
 	pkg-config --exists sqlite3 || missing="$missing libsqlite3-dev"
 	pkg-config --exists jansson || missing="$missing libjansson-dev"
+	pkg-config --exists libmd || missing="$missing libmd-dev"
+	pkg-config --exists inih || missing="$missing libinih-dev"
 	pkg-config --exists cmocka || missing="$missing libcmocka-dev"
 else
-	missing="$missing pkg-config libevent-dev libsqlite3-dev libjansson-dev libcmocka-dev"
+	missing="$missing pkg-config libevent-dev libsqlite3-dev libjansson-dev libmd-dev libinih-dev libcmocka-dev"
 fi
 /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 # valgrind cannot start a program without the symbols of the dynamic linker.

@@ -67,7 +67,9 @@ static int find_interpreter(struct creation *c, struct failure *f)
 	struct statx st;
 	if (place_statx(WORKER_FD_ROOT, c->name, &st) == 0)
 		return taken(c, f);
-	if (resolve(c->python, &c->caller, c->probe_ms, &c->interpreter, f) < 0)
+	json_auto_t *specs = c->python ? json_pack("[s]", c->python) : json_array();
+	struct resolution resolution = { .specs = specs, .caller = &c->caller, .probe_ms = c->probe_ms };
+	if (resolve(&resolution, &c->interpreter, f) < 0)
 		return -1;
 	return probe_require_venv(&c->interpreter, !c->without_pip, f);
 }

@@ -15,6 +15,12 @@ int do_purge_state(json_t *order, json_t **ret, struct failure *);
 int do_scan(json_t *order, json_t **ret, struct failure *);            /* scan.c */
 int do_inspect(json_t *order, json_t **ret, struct failure *);         /* inspect.c */
 int do_interpreters(json_t *order, json_t **ret, struct failure *);    /* interpreters.c */
+int do_resolve(json_t *order, json_t **ret, struct failure *);         /* interpreters.c */
+int do_python(json_t *order, json_t **ret, struct failure *);
+int do_image(json_t *order, json_t **ret, struct failure *);           /* fill.c */
+int do_fill(json_t *order, json_t **ret, struct failure *);
+int do_evict(json_t *order, json_t **ret, struct failure *);
+int do_packages(json_t *order, json_t **ret, struct failure *);        /* distinfo.c */
 
 /* The resident's: does all of them, one sync, answers all. Takes the orders. (short.c) */
 void do_short(json_t **orders, size_t count);

@@ -12,6 +12,11 @@ struct interpreter {
 	char *version;          /* "3.12.1", "3.14.0rc1" */
 	int numbers[3];
 	bool has_venv, has_ensurepip;
+	/* What images need, as it said so, owned: {"executable", "baseExecutable"|null, "basePrefix", "stdlib",
+	 * "cacheTag", "scheme":{"scripts","include","purelib" with "@" for the base}|null, "lib64":bool, "platform",
+	 * "encoding", "wheelDir"|null, "gilDisabled":bool} */
+	json_t *facts;
+	const char *rule;       /* constant; which rule chose it: "path", "PATH", "pin", "version", "name", ... */
 	const char *source;     /* constant; where it was found */
 	char *reason;           /* why this one was chosen */
 };

@@ -178,16 +178,16 @@ static int resolve_version(const struct question *q, const struct search *s, con
 	return not_found(q, reason);
 }
 
-int resolve(const char *spec, const struct caller *caller, int probe_ms, struct interpreter *ret,
-    struct failure *failure)
+int resolve(const struct resolution *r, struct interpreter *ret, struct failure *failure)
 {
+	const char *spec = json_string_value(json_array_get(r->specs, 0));
 	struct question q = {
-		.spec = spec, .caller = caller, .probe_ms = probe_ms, .ret = ret, .failure = failure,
+		.spec = spec, .caller = r->caller, .probe_ms = r->probe_ms, .ret = ret, .failure = failure,
 	};
 	if (spec && strchr(spec, '/'))
 		return resolve_path(&q);
 	_cleanup_search_ struct search s;
-	search_init(&s, caller);
+	search_init(&s, r->caller);
 	struct version version;
 	if (!spec)
 		return resolve_default(&q, &s);

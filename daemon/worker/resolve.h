@@ -4,8 +4,16 @@
 #define VENVD_WORKER_RESOLVE_H
 #include "probe.h"
 
-/* spec: NULL, a path, a version or a name. Fills *ret, its source and reason included, or sets the
- * failure (NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed, Unsupported, gone). */
-int resolve(const char *spec, const struct caller *, int probe_ms, struct interpreter *ret,
-    struct failure *);
+struct resolution {
+	const json_t *specs;            /* array of strings; empty: .python-version, else the default */
+	const struct caller *caller;
+	const char *const *dirs;        /* of the configuration, NULL-terminated; may be NULL */
+	bool managed_first;
+	int probe_ms;                   /* 0: nobody is asked, what is not known makes it return 1 */
+	json_t *warnings;               /* an array that warnings are added to; borrowed */
+};
+
+/* Fills *ret, its source, reason and rule included. 0; 1: an interpreter would have to be asked (probe_ms 0
+ * alone); -1 with the failure set (NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed, Unsupported, gone). */
+int resolve(const struct resolution *, struct interpreter *ret, struct failure *);
 #endif

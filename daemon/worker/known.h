@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What interpreters said of themselves, remembered in memory and in PATH_STATE/PATH_INTERPRETERS, a file for
+ * each path as it is spelled. An answer holds as long as the path's own entry, the file it leads to and the
+ * pyvenv.cfg beside or above it are what they were (dev, ino, size, mtime, ctime). Shims are never remembered.
+ */
+#ifndef VENVD_WORKER_KNOWN_H
+#define VENVD_WORKER_KNOWN_H
+#include "probe.h"
+
+/* Of the interpreter at path: 0 with *ret; 1 if nothing valid is known. Starts no child, opens at most one file. */
+int known_get(const char *path, struct interpreter *ret);
+/* Remembers an answer that probe_ask() has just given; trouble is only told to the log. */
+void known_put(const struct interpreter *);
+/* known_get(), else probe_check() and probe_ask() and known_put(). With probe_ms 0 nothing is asked: 1. */
+int known_ask(const char *path, const char *named, const struct caller *, int probe_ms,
+    struct interpreter *ret, struct failure *);
+
+/* The paths that were added by hand. */
+int known_add(const struct interpreter *, struct failure *);
+int known_remove(const char *path, struct failure *);  /* NoSuchInterpreter if it was not added */
+char **known_added(size_t *ret_count);                 /* owned, each and all */
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What `python -m venv` writes that depends on the environment's path, prompt and options: pyvenv.cfg, the
+ * activation scripts, pip's scripts, the rows of RECORD for those, and the links in bin. Predicted from the
+ * interpreter's own templates and from its golden environment, never from its version number. Works on memory
+ * alone; image.c fills a model, verifies it, and keeps it as JSON.
+ */
+#ifndef VENVD_WORKER_MODEL_H
+#define VENVD_WORKER_MODEL_H
+#include <jansson.h>
+#include <sys/types.h>
+#include "util.h"
+
+struct model;
+
+struct model_question {
+	const char *path;               /* the environment's absolute path, as os.path.abspath gives it */
+	const char *executable;         /* what sys.executable is there: "command" and "executable" come from it */
+	const char *base_executable;    /* what venv takes its links and home from, as spelled */
+	const char *executable_real;    /* realpath of `executable` */
+	const char *prompt;             /* NULL: none was given */
+	const char *cwd;                /* for the prompt "."; may be NULL */
+	bool system_site_packages, copies, without_pip, without_scm_ignore_files;
+};
+
+struct model_file {
+	char *path;             /* relative */
+	struct text content;
+	mode_t mode;            /* before the umask is taken off, unless exact */
+	bool exact_mode;
+};
+
+struct model_link {
+	char *path;             /* relative: "bin/python" */
+	char *target;           /* with copies: the file that is copied there (absolute) */
+};
+
+struct model_answer {
+	struct model_file *files;
+	size_t file_count;
+	struct model_link *links;
+	size_t link_count;
+};
+
+/* From JSON that model_to_json() gave; NULL if it makes no sense. */
+struct model *model_from_json(const json_t *);
+json_t *model_to_json(const struct model *);
+void model_free(struct model *);
+
+/* NULL, or why the interpreter's venv would refuse this (its own words, after "Error: "); owned. */
+char *model_refusal(const struct model *, const struct model_question *);
+/* Everything that is written or linked for this environment. 0; -1: this one cannot be predicted. */
+int model_render(const struct model *, const struct model_question *, struct model_answer *ret);
+void model_answer_done(struct model_answer *);
+#endif
