@@ -11,10 +11,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
-#include "bounds.h"
-#include "child.h"
+#include "builder.h"
 #include "inspect.h"
 #include "orders.h"
 #include "orders_do.h"
@@ -22,10 +20,6 @@
 #include "place.h"
 #include "resolve.h"
 #include "talk.h"
-
-/* With less than this left, what failed has failed for want of space. */
-#define FULL_BYTES (1024 * 1024)
-#define FULL_FILES 16
 
 struct creation {
 	json_t *order;
@@ -124,36 +118,6 @@ static int reserve(struct creation *c, struct failure *f)
 	return -1;
 }
 
-/* The venv module swallows what pip says about it, so the file system itself is asked. */
-static bool root_is_full(void)
-{
-	struct statvfs fs;
-	if (fstatvfs(WORKER_FD_ROOT, &fs) < 0)
-		return false;
-	fsblkcnt_t left = geteuid() == 0 ? fs.f_bfree : fs.f_bavail;
-	return left * fs.f_frsize < FULL_BYTES || (fs.f_files > 0 && fs.f_ffree < FULL_FILES);
-}
-
-/* What a failed `python -m venv` means. */
-static int build_failed(const struct creation *c, const struct child *child, struct failure *f)
-{
-	const char *output = child->output.data;
-	if (strstr(output, "ensurepip is not") && strstr(output, "apt install")) {
-		struct interpreter bare = c->interpreter;
-		bare.has_ensurepip = false;
-		return probe_require_venv(&bare, true, f);
-	}
-	if (strstr(output, "No space left on device") || strstr(output, "Disk quota exceeded") ||
-	    root_is_full())
-		return failure_reason(f, ERROR_NO_SPACE, "the disk became full while '%s' was being made",
-		    c->name);
-	_cleanup_free_ char *end = child_end_text(child);
-	_cleanup_free_ char *reason = xasprintf("its venv module %s", end);
-	return failure_set(f, ERROR_INTERPRETER_FAILED, json_pack("{sososo}", "interpreter",
-	    failure_text(c->interpreter.path), "reason", failure_text(reason), "output",
-	    failure_lines(output, LIMIT_ERROR_OUTPUT)));
-}
-
 static int build(struct creation *c, struct failure *f)
 {
 	if (place_move(c->stage_fd, c->entry, WORKER_FD_ROOT, c->name) < 0) {
@@ -164,24 +128,16 @@ static int build(struct creation *c, struct failure *f)
 	talk_progress(c->order, "build");
 	_cleanup_free_ char *path = xasprintf("%s/%s", strcmp(c->root, "/") == 0 ? "" : c->root, c->name);
 	_cleanup_free_ char *prompt = c->prompt ? xasprintf("--prompt=%s", c->prompt) : NULL;
-	const char *argv[9] = { c->interpreter.path, "-I", "-m", "venv" };
-	size_t n = 4;
+	const char *arguments[5] = { 0 };
+	size_t n = 0;
 	if (c->system_site_packages)
-		argv[n++] = "--system-site-packages";
+		arguments[n++] = "--system-site-packages";
 	if (c->without_pip)
-		argv[n++] = "--without-pip";
+		arguments[n++] = "--without-pip";
 	if (prompt)
-		argv[n++] = prompt;
-	argv[n++] = path;
-	__attribute__((cleanup(child_done))) struct child child = {
-		.argv = argv, .caller = &c->caller, .cwd = c->caller.cwd,
-	};
-	child_run(&child);
-	if (child.end == CHILD_GONE)
-		return failure_gone(f);
-	if (child.end != CHILD_EXITED || child.status != 0)
-		return build_failed(c, &child, f);
-	return 0;
+		arguments[n++] = prompt;
+	arguments[n++] = path;
+	return builder_run_venv(&c->interpreter, &c->caller, arguments, c->name, f);
 }
 
 static int sync_all(struct creation *c, struct failure *f)

@@ -26,9 +26,16 @@ struct model_question {
 struct model_file {
 	char *path;             /* relative */
 	struct text content;
-	mode_t mode;            /* before the umask is taken off, unless exact */
+	mode_t mode;            /* before the umask is taken off, unless exact; see model_mode() */
+	mode_t floor;           /* bits that it has whatever the umask: 0555 of pip's scripts */
 	bool exact_mode;
 };
+
+/* The mode that a file gets under this umask. */
+static inline mode_t model_mode(mode_t mode, mode_t floor, bool exact, mode_t mask)
+{
+	return exact ? mode : (mode & ~mask) | floor;
+}
 
 struct model_link {
 	char *path;             /* relative: "bin/python" */
@@ -42,9 +49,28 @@ struct model_answer {
 	size_t link_count;
 };
 
-/* From JSON that model_to_json() gave; NULL if it makes no sense. */
+/* How a model comes to be: a draft, to which image.c adds what it finds. */
+struct model_source {
+	const char *venv;               /* the text of the venv module's __init__.py */
+	const int *numbers;             /* of the version */
+	const char *implementation;
+	const json_t *facts;            /* of the interpreter (probe.h) */
+	bool pip;                       /* environments have it */
+};
+json_t *model_draft(const struct model_source *);
+/* A template of an activation script; name is relative to bin. 1: no variable in it, so it is the same
+ * everywhere; -1: it cannot be predicted. */
+int model_draft_template(json_t *draft, const char *name, const struct text *content, mode_t mode);
+/* A file of the golden environment that begins with a shebang of its own `python`. 1: it does not. */
+int model_draft_script(json_t *draft, const char *path, const struct text *content, mode_t floor,
+    const char *python);
+/* A RECORD of the golden environment, once all scripts were added. 1: it has no row of one of them; -1:
+ * it is odd. `site` is the path of the directory that its rows are relative to. */
+int model_draft_record(json_t *draft, const char *path, const char *site, const struct text *content);
+
+/* From JSON that model_to_json() gave, or a draft; NULL if it makes no sense. */
 struct model *model_from_json(const json_t *);
-json_t *model_to_json(const struct model *);
+json_t *model_to_json(const struct model *);    /* owned */
 void model_free(struct model *);
 
 /* NULL, or why the interpreter's venv would refuse this (its own words, after "Error: "); owned. */

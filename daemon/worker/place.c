@@ -151,6 +151,17 @@ int place_state_dir(const char *name)
 	return place_open(WORKER_FD_STATE, name, O_RDONLY | O_DIRECTORY);
 }
 
+void place_mark_cache(int dir_fd)
+{
+	static const char words[] = "Signature: 8a477f597d28d172789f06886806bc55\n"
+		"# Made by venvd; see https://bford.info/cachedir/\n";
+	_cleanup_fd_ int fd = openat(dir_fd, "CACHEDIR.TAG",
+	    O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	/* Only backups miss it. */
+	if (fd >= 0 && fd_write_all(fd, words, sizeof(words) - 1) < 0)
+		unlinkat(dir_fd, "CACHEDIR.TAG", 0);
+}
+
 bool place_component(const char *name)
 {
 	return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;

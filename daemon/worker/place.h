@@ -36,6 +36,9 @@ int place_move_known(int from_fd, const char *from, int to_fd, const char *to, s
 /* The directory of the daemon's state, made if it is not there. */
 int place_state_dir(const char *name);
 
+/* Marks a directory as one that backups leave out (CACHEDIR.TAG), if it is not marked yet. */
+void place_mark_cache(int dir_fd);
+
 /* Whether name is one component that stays in its directory. */
 bool place_component(const char *name);
 
