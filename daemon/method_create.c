@@ -231,13 +231,31 @@ static bool create_refuse_prompt(struct request *r)
 	return method_refuse_length(r, "prompt", LIMIT_PROMPT_BYTES);
 }
 
+static json_t *create_options(const struct request *r)
+{
+	static const char *const flags[] = {
+		"withoutPip", "systemSitePackages", "copies", "withoutScmIgnoreFiles", "clear", "upgrade",
+		"upgradeDeps",
+	};
+	json_t *python = json_array(), *spec;
+	size_t i;
+	if (request_string(r, "python") != NULL)
+		json_array_append_new(python, json_string(request_string(r, "python")));
+	json_array_foreach(json_object_get(r->parameters, "pythonAlternatives"), i, spec)
+		json_array_append(python, spec);
+	json_t *options = json_pack("{s:o,s:s?}", "python", python, "prompt", request_string(r, "prompt"));
+	for (i = 0; i < ARRAY_LENGTH(flags); i++)
+		json_object_set_new(options, flags[i], json_boolean(request_bool(r, flags[i])));
+	return options;
+}
+
 static json_t *create_order(const struct venvd *v, const struct request *r, const char *entry)
 {
-	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:s?,s:b,s:b,s:s?,s:I}", "op", "create",
-	    "name", request_string(r, "name"), "entry", entry, "root", v->config.root,
-	    "python", request_string(r, "python"), "withoutPip", request_bool(r, "withoutPip"),
-	    "systemSitePackages", request_bool(r, "systemSitePackages"),
-	    "prompt", request_string(r, "prompt"),
+	const char *given = request_string(r, "path"), *name = request_string(r, "name");
+	_cleanup_free_ char *path = given ? xstrdup(given) : xasprintf("%s/%s", v->config.root, name);
+	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:s,s:b,s:o,s:{s:[],s:b},s:I}", "op", "create", "name",
+	    name, "entry", entry, "root", v->config.root, "path", path, "elsewhere", given != NULL,
+	    "options", create_options(r), "search", "dirs", "managedFirst", 0,
 	    "probeMs", (json_int_t)v->config.value[CONFIG_PROBE_MS]);
 	json_object_set_new(order, "caller", method_caller(r));
 	return order;

@@ -16,13 +16,46 @@
 #define MOST_ARGUMENTS 32
 
 /* The venv module swallows what pip says about it, so the file system itself is asked. */
-static bool root_is_full(void)
+bool builder_disk_is_full(int fd)
 {
 	struct statvfs fs;
-	if (fstatvfs(WORKER_FD_ROOT, &fs) < 0)
+	if (fstatvfs(fd, &fs) < 0)
 		return false;
 	fsblkcnt_t left = geteuid() == 0 ? fs.f_bfree : fs.f_bavail;
 	return left * fs.f_frsize < FULL_BYTES || (fs.f_files > 0 && fs.f_ffree < FULL_FILES);
+}
+
+/* The option that its own parser does not know; owned, or NULL. */
+static char *unknown_option(const struct child *child)
+{
+	static const char words[] = "unrecognized arguments: ";
+	const char *found = strstr(child->output.data, words);
+	if (!found || child->end != CHILD_EXITED || child->status != 2)
+		return NULL;
+	found += strlen(words);
+	return xstrndup(found, strcspn(found, " \n"));
+}
+
+/* The sentence of "Error: ...", with which the venv module refuses. NULL if it did not: a command of its own that
+ * failed (ensurepip) is told in the same form. Owned. */
+static char *refusal(const struct child *child)
+{
+	const char *output = child->output.data, *found = NULL;
+	if (child->end != CHILD_EXITED || child->status != 1)
+		return NULL;
+	for (const char *s = output; (s = strstr(s, "Error: ")); s++)
+		if (s == output || s[-1] == '\n')
+			found = s + 7;
+	if (!found || strncmp(found, "Command ", 8) == 0)
+		return NULL;
+	return xstrndup(found, strcspn(found, "\n"));
+}
+
+int builder_unknown_option(const struct interpreter *i, const char *module, const char *option,
+    struct failure *f)
+{
+	return failure_reason(f, ERROR_UNSUPPORTED, "the %s of Python %s ('%s') does not know %s",
+	    strcmp(module, "venv") == 0 ? "venv module" : module, i->version, i->path, option);
 }
 
 int builder_failed(const struct interpreter *i, const struct child *child, const char *module,
@@ -35,9 +68,15 @@ int builder_failed(const struct interpreter *i, const struct child *child, const
 		return probe_require_venv(&bare, true, f);
 	}
 	if (strstr(output, "No space left on device") || strstr(output, "Disk quota exceeded") ||
-	    root_is_full())
+	    builder_disk_is_full(WORKER_FD_ROOT))
 		return failure_reason(f, ERROR_NO_SPACE, "the disk became full while '%s' was being made",
 		    what);
+	_cleanup_free_ char *option = unknown_option(child);
+	if (option)
+		return builder_unknown_option(i, module, option, f);
+	_cleanup_free_ char *sentence = strcmp(module, "venv") == 0 ? refusal(child) : NULL;
+	if (sentence)
+		return failure_reason(f, ERROR_FAILED, "%s", sentence);
 	_cleanup_free_ char *end = child_end_text(child);
 	_cleanup_free_ char *reason = xasprintf("its %s module %s", module, end);
 	return failure_set(f, ERROR_INTERPRETER_FAILED, json_pack("{sososo}", "interpreter",

@@ -272,6 +272,39 @@ static void judge_directory(json_t *out, struct look *l, const char *name)
 		json_object_set_new(out, "broken", json_true());
 }
 
+/* Fills in out, by the descriptor. */
+static void look_at(json_t *out, struct look *l, const char *name)
+{
+	if (l->fd < 0 || place_statx(l->fd, "", &l->st) < 0) {
+		set_text(out, "kind", "absent");
+		return;
+	}
+	struct identity id = place_identity(&l->st);
+	json_object_set_new(out, "ino", json_integer(id.ino));
+	json_object_set_new(out, "btime", json_integer(id.btime_ns));
+	if (S_ISLNK(l->st.stx_mode)) {
+		set_text(out, "kind", "foreign");
+		set_text(out, "problem", "symbolic link");
+	} else if (S_ISDIR(l->st.stx_mode)) {
+		judge_directory(out, l, name);
+	} else {
+		set_text(out, "kind", "other");
+	}
+	int64_t created = id.btime_ns ? id.btime_ns / 1000 : l->cfg_mtime_us;
+	if (created && l->python)
+		json_object_set_new(out, "createdAt", json_integer(created));
+}
+
+json_t *inspect_elsewhere(int dir_fd, const char *entry, const char *name)
+{
+	__attribute__((cleanup(look_done))) struct look l = { .fd = -1, .bin_fd = -1 };
+	json_t *out = json_object();
+	set_text(out, "name", name);
+	l.fd = openat(dir_fd, entry, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	look_at(out, &l, name);
+	return out;
+}
+
 json_t *inspect_one(int root_fd, const char *name)
 {
 	__attribute__((cleanup(look_done))) struct look l = { .fd = -1, .bin_fd = -1 };
@@ -283,24 +316,7 @@ json_t *inspect_one(int root_fd, const char *name)
 		if (raw && place_component(raw))
 			l.fd = openat(root_fd, raw, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	}
-	if (l.fd < 0 || place_statx(l.fd, "", &l.st) < 0) {
-		set_text(out, "kind", "absent");
-		return out;
-	}
-	struct identity id = place_identity(&l.st);
-	json_object_set_new(out, "ino", json_integer(id.ino));
-	json_object_set_new(out, "btime", json_integer(id.btime_ns));
-	if (S_ISLNK(l.st.stx_mode)) {
-		set_text(out, "kind", "foreign");
-		set_text(out, "problem", "symbolic link");
-	} else if (S_ISDIR(l.st.stx_mode)) {
-		judge_directory(out, &l, name);
-	} else {
-		set_text(out, "kind", "other");
-	}
-	int64_t created = id.btime_ns ? id.btime_ns / 1000 : l.cfg_mtime_us;
-	if (created && l.python)
-		json_object_set_new(out, "createdAt", json_integer(created));
+	look_at(out, &l, name);
 	return out;
 }
 

@@ -49,7 +49,7 @@ static void keep(struct removal *r, const char *name)
 
 static void count(struct removal *r)
 {
-	if (++r->removed % CHECK_EVERY == 0 && talk_gone())
+	if (++r->removed % CHECK_EVERY == 0 && !r->to_the_end && talk_gone())
 		r->gone = true;
 }
 

@@ -10,6 +10,7 @@ struct removal {
 	json_int_t removed;     /* files and directories */
 	json_t *kept;           /* an array of sentences: what could not go; owned */
 	bool gone;              /* stopped because the daemon went away */
+	bool to_the_end;        /* set by the caller: it does not stop then */
 };
 #define _cleanup_removal_ __attribute__((cleanup(remove_done)))
 void remove_done(struct removal *);

@@ -32,6 +32,7 @@ static const struct {
 	{ "create", do_create },
 	{ "inspect", do_inspect },
 	{ "interpreters", do_interpreters },
+	{ "packages", do_packages },
 	{ "purge", do_purge },
 	{ "purge-name", do_purge_name },
 	{ "purge-state", do_purge_state },

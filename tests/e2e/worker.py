@@ -159,10 +159,17 @@ def fake_env(path, cfg="home = /usr/bin\ninclude-system-site-packages = false\nv
     return path
 
 
-def create_order(root, name="e", **fields):
-    return {"name": name, "entry": name + "~1", "root": str(root), "python": PYTHON,
-            "withoutPip": True, "systemSitePackages": False, "prompt": None, "probeMs": 10000,
-            "caller": CALLER} | fields
+OPTIONS = ("withoutPip", "systemSitePackages", "copies", "withoutScmIgnoreFiles", "clear", "upgrade",
+           "upgradeDeps", "prompt")
+
+
+def create_order(root, name="e", python=PYTHON, **fields):
+    """Options may be given beside the order's own fields; python is one specification, or a list."""
+    options = {"withoutPip": True, "python": python if isinstance(python, list) else [python]}
+    options |= {key: fields.pop(key) for key in OPTIONS if key in fields}
+    return {"name": name, "entry": name + "~1", "root": str(root), "path": f"{root}/{name}",
+            "elsewhere": False, "options": options, "search": {"dirs": [], "managedFirst": False},
+            "probeMs": 10000, "caller": CALLER} | fields
 
 
 def create(root, go=True, **fields):
