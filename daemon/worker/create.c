@@ -22,6 +22,7 @@
 #include "orders_do.h"
 #include "paths.h"
 #include "place.h"
+#include "remove.h"
 #include "resolve.h"
 #include "talk.h"
 #include "target.h"
@@ -189,6 +190,12 @@ static int build(struct creation *c, struct failure *f)
 	if (publish_reservation(c, f) < 0)
 		return -1;
 	talk_progress(c->order, "build");
+	if (c->options.clear && c->maker.virtualenv) {
+		_cleanup_removal_ struct removal removal = { 0 };
+		remove_contents(&removal, c->target.fd, NULL);
+		if (removal.gone)
+			return failure_gone(f);
+	}
 	if (maker_run(&c->maker, f) == 0)
 		return 0;
 	if (c->named && f->code == ERROR_INTERPRETER_FAILED && builder_disk_is_full(c->target.fd))

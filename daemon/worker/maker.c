@@ -143,7 +143,6 @@ static int run_virtualenv(const struct maker *m, const char *prompt, struct fail
 	add(&a, python);
 	add_if(&a, o->system_site_packages, "--system-site-packages");
 	add_if(&a, o->copies, "--always-copy");
-	add_if(&a, o->clear, "--clear");
 	if (o->without_pip) {
 		add(&a, "--no-pip");
 		add(&a, "--no-setuptools");

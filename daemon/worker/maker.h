@@ -25,7 +25,8 @@ struct maker {
 /* Whether the tool knows these options, before anything is made: Unsupported. */
 int maker_check(const struct maker *, struct failure *);
 
-/* Runs it. Failed with its own sentence if it refuses, InterpreterFailed with its output if it fails, NoEnsurepip,
+/* Runs it. With a virtualenv --clear is left to the caller: it would make another directory, where venv keeps the
+ * one that it empties. Failed with its own sentence if it refuses, InterpreterFailed with its output if it fails, NoEnsurepip,
  * Unsupported, or gone. */
 int maker_run(const struct maker *, struct failure *);
 #endif
