@@ -42,7 +42,8 @@ PROGRAMS := $(BUILD)/venvd $(BUILD)/venvd-worker $(BUILD)/venvctl
 GENERATED := $(patsubst proto/%,$(BUILD)/gen/%.inc,$(wildcard proto/*.varlink)) \
 	$(patsubst schema/%,$(BUILD)/gen/%.inc,$(wildcard schema/*.sql))
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
-UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/store*.c daemon/worker/pyvenv.c tests/unit/stubs.c)
+UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/store*.c daemon/worker/pyvenv.c daemon/worker/spec.c daemon/worker/pin.c \
+	tests/unit/stubs.c)
 PAGES = daemon/venvd.8 client/venvctl.1 proto/io.venvd.7
 
 Q = $(if $(V),,@)

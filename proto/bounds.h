@@ -47,6 +47,8 @@
 #define LIMIT_WORKER_FRAME    (16 * 1024 * 1024) /* one order to a worker, one frame from it */
 #define LIMIT_WORKER_RESTARTS 3             /* a short order is given to this many resident workers */
 #define LIMIT_INTERPRETERS    256           /* candidates that one search looks at */
+#define LIMIT_FAILURE_US      (300LL * 1000000) /* an interpreter that gave no answer is passed over */
+#define LIMIT_KNOWN_BYTES     (256 * 1024)  /* of a file that remembers an interpreter */
 #define LIMIT_SPECS           16            /* alternatives in one call: several --python */
 #define LIMIT_PIN_BYTES       4096          /* of a .python-version that is read */
 #define LIMIT_PIN_LEVELS      64            /* directories upward in which one is looked for */

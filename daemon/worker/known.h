@@ -8,16 +8,20 @@
 #define VENVD_WORKER_KNOWN_H
 #include "probe.h"
 
-/* Of the interpreter at path: 0 with *ret; 1 if nothing valid is known. Starts no child, opens at most one file. */
-int known_get(const char *path, struct interpreter *ret);
+/* Of the interpreter at path: 0 with *ret; 1 if nothing valid is known; -1 if it was asked lately and gave no
+ * answer, with the failure (which may be NULL) set. Starts no child, opens at most one file. */
+int known_get(const char *path, struct interpreter *ret, struct failure *);
 /* Remembers an answer that probe_ask() has just given; trouble is only told to the log. */
 void known_put(const struct interpreter *);
-/* known_get(), else probe_check() and probe_ask() and known_put(). With probe_ms 0 nothing is asked: 1. */
+/* probe_check(), then what is known, else probe_ask() and known_put(). With probe_ms 0 nothing is asked: 1. What
+ * failed lately is asked again. */
 int known_ask(const char *path, const char *named, const struct caller *, int probe_ms,
     struct interpreter *ret, struct failure *);
 
 /* The paths that were added by hand. */
-int known_add(const struct interpreter *, struct failure *);
+int known_add(const char *path, struct failure *);
 int known_remove(const char *path, struct failure *);  /* NoSuchInterpreter if it was not added */
-char **known_added(size_t *ret_count);                 /* owned, each and all */
+/* A NULL-terminated array, each and all owned (known_free_added). */
+char **known_added(size_t *ret_count);
+void known_free_added(char ***);
 #endif

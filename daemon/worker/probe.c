@@ -3,7 +3,7 @@
  * Questions to an interpreter. It is run isolated (-I -S -B), in '/', under its absolute path, and the
  * last line that parses is its answer, so whatever a site hook prints does no harm. A file that begins
  * with '#!' is a shim (pyenv, asdf, mise) or a wrapper: it is run once where the caller stands, and the
- * sys.executable that it leads to is the interpreter. Nothing is remembered between orders.
+ * sys.executable that it leads to is the interpreter. Nothing is remembered here: known.c does that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,20 +15,38 @@
 #include "probe.h"
 #include "trust.h"
 
-/* Runs on 2.7 too. The leading 1 is the number of this form. */
+/* Runs on 2.6 too. The leading 1 is the number of this form; what follows the sixth item is for images,
+ * and an answer without it is an answer. */
 static const char snippet[] =
 	"import sys\n"
 	"if sys.path[:1]==['']:del sys.path[0]\n"
-	"import json\n"
+	"import os,json\n"
+	"try:\n"
+	" import sysconfig as S\n"
+	"except ImportError:\n"
+	" S=None\n"
 	"def has(n):\n"
 	" try:\n"
 	"  from importlib.util import find_spec\n"
 	"  return find_spec(n) is not None\n"
 	" except Exception:\n"
 	"  return False\n"
-	"i=getattr(sys,'implementation',None)\n"
-	"print(json.dumps([1,list(sys.version_info),i and i.name,sys.executable or '',"
-	"has('venv'),has('ensurepip')]))\n";
+	"g=lambda n:getattr(sys,n,None)\n"
+	"i=g('implementation')\n"
+	"b='@'\n"
+	"p=None\n"
+	"if S and 'venv' in S.get_scheme_names():\n"
+	" p=dict((k,S.get_path(k,'venv',vars=dict(base=b,platbase=b,installed_base=b,installed_platbase=b)))"
+	"for k in('scripts','include','purelib'))\n"
+	"c=S and S.get_config_var or (lambda n:None)\n"
+	"n=i and i.name or ('__pypy__' in sys.builtin_module_names and 'pypy' or 'cpython')\n"
+	"print(json.dumps([1,list(sys.version_info),n,sys.executable or '',has('venv'),has('ensurepip'),"
+	"dict(executable=sys.executable or '',baseExecutable=g('_base_executable'),"
+	"basePrefix=g('base_prefix') or g('real_prefix') or sys.prefix,"
+	"stdlib=os.path.dirname(os.path.abspath(os.__file__)),cacheTag=i and i.cache_tag,scheme=p,"
+	"lib64=sys.maxsize>2**32,platform=sys.platform,encoding=sys.getfilesystemencoding() or 'ascii',"
+	"wheelDir=c('WHEEL_PKG_DIR') or None,gilDisabled=bool(c('Py_GIL_DISABLED')),"
+	"debug=hasattr(sys,'gettotalrefcount'))]))\n";
 
 void interpreter_done(struct interpreter *i)
 {
@@ -37,6 +55,7 @@ void interpreter_done(struct interpreter *i)
 	free(i->implementation);
 	free(i->version);
 	free(i->reason);
+	json_decref(i->facts);
 	*i = (struct interpreter){ 0 };
 }
 
@@ -54,7 +73,27 @@ json_t *interpreter_json(const struct interpreter *i)
 	set_text(object, "implementation", i->implementation);
 	set_text(object, "version", i->version);
 	set_text(object, "source", i->source);
+	/* One that this program cannot predict is told by its image; an old one is left to virtualenv. */
+	set_text(object, "state", i->state ? i->state : probe_is_old(i) ? "delegate" :
+	    i->has_venv ? "usable" : "unusable");
 	return object;
+}
+
+void interpreter_copy(struct interpreter *to, const struct interpreter *from)
+{
+	interpreter_done(to);
+	*to = *from;
+	to->path = xstrdup(from->path);
+	to->executable = xstrdup(from->executable);
+	to->implementation = xstrdup(from->implementation);
+	to->version = xstrdup(from->version);
+	to->reason = xstrdup(from->reason);
+	to->facts = json_incref(from->facts);
+}
+
+bool probe_is_old(const struct interpreter *i)
+{
+	return i->numbers[0] < 3 || (i->numbers[0] == 3 && i->numbers[1] < 6);
 }
 
 bool probe_is_shim(const char *path)
@@ -120,6 +159,27 @@ static char *version_text(json_t *info, int numbers[3])
 	return full;
 }
 
+bool probe_facts_fit(json_t *facts)
+{
+	const char *text;
+	int flag;
+	json_t *o;
+	static const char *const optional[] = { "baseExecutable", "cacheTag", "wheelDir" };
+	if (json_unpack(facts, "{s:s,s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:o}", "executable", &text, "basePrefix", &text,
+	    "stdlib", &text, "platform", &text, "encoding", &text, "lib64", &flag, "gilDisabled", &flag,
+	    "debug", &flag, "scheme", &o) < 0)
+		return false;
+	if (!json_is_null(o) && json_unpack(o, "{s:s,s:s,s:s}", "scripts", &text, "include", &text,
+	    "purelib", &text) < 0)
+		return false;
+	for (size_t i = 0; i < ARRAY_LENGTH(optional); i++) {
+		o = json_object_get(facts, optional[i]);
+		if (!json_is_null(o) && !json_is_string(o))
+			return false;
+	}
+	return true;
+}
+
 /* One line of output; false if it is not the answer. */
 static bool read_answer(const char *line, size_t len, struct interpreter *ret)
 {
@@ -127,16 +187,20 @@ static bool read_answer(const char *line, size_t len, struct interpreter *ret)
 	json_t *info, *name;
 	int form, has_venv, has_ensurepip;
 	const char *executable;
-	if (!answer || json_unpack(answer, "[ioosbb!]", &form, &info, &name, &executable, &has_venv,
+	if (!answer || json_unpack(answer, "[ioosbb]", &form, &info, &name, &executable, &has_venv,
 	    &has_ensurepip) < 0 || form != 1)
 		return false;
-	ret->version = version_text(info, ret->numbers);
-	if (!ret->version)
+	char *version = version_text(info, ret->numbers);
+	if (!version)
 		return false;
+	ret->version = version;
 	ret->implementation = xstrdup(json_is_string(name) ? json_string_value(name) : "cpython");
 	ret->executable = xstrdup(*executable ? executable : ret->path);
 	ret->has_venv = has_venv;
 	ret->has_ensurepip = has_ensurepip;
+	json_t *facts = json_array_get(answer, 6);
+	if (probe_facts_fit(facts))
+		ret->facts = json_incref(facts);
 	return true;
 }
 
@@ -155,36 +219,26 @@ static bool find_answer(const char *output, struct interpreter *ret)
 	return false;
 }
 
-/* Python 2 has no -I; it is asked once more, for its version, so that the refusal can name it. */
-static int ask_python2(struct child *c, const char *path, struct interpreter *ret, struct failure *f)
-{
-	const char *const argv[] = { path, "-E", "-s", "-S", "-B", "-c", snippet, NULL };
-	c->argv = argv;
-	child_run(c);
-	if (c->end == CHILD_GONE)
-		return failure_gone(f);
-	if (!find_answer(c->output.data, ret))
-		return failed(f, path, "is no Python that this program knows", c->output.data);
-	return failure_reason(f, ERROR_UNSUPPORTED, "'%s' is Python %s, which has no venv module", path,
-	    ret->version);
-}
-
 static int ask_once(const char *path, const struct caller *caller, const char *cwd, int timeout_ms,
     struct interpreter *ret, struct failure *f)
 {
 	const char *const argv[] = { path, "-I", "-S", "-B", "-c", snippet, NULL };
+	const char *const old_argv[] = { path, "-E", "-s", "-S", "-B", "-c", snippet, NULL };
 	__attribute__((cleanup(child_done))) struct child c = {
 		.argv = argv, .caller = caller, .cwd = cwd, .timeout_ms = timeout_ms,
 	};
 	interpreter_done(ret);
 	ret->path = xstrdup(path);
 	child_run(&c);
+	/* Older than 3.4. */
+	if (c.end == CHILD_EXITED && c.status == 2 && strstr(c.output.data, "Unknown option: -I")) {
+		c.argv = old_argv;
+		child_run(&c);
+	}
 	if (c.end == CHILD_GONE)
 		return failure_gone(f);
 	if (c.end == CHILD_EXITED && c.status == 0 && find_answer(c.output.data, ret))
 		return 0;
-	if (c.end == CHILD_EXITED && c.status == 2 && strstr(c.output.data, "Unknown option: -I"))
-		return ask_python2(&c, path, ret, f);
 	_cleanup_free_ char *end = child_end_text(&c);
 	bool answered = c.end == CHILD_EXITED && c.status == 0;
 	return failed(f, path, answered ? "is no Python: its answer makes no sense" : end,

@@ -16,4 +16,7 @@ struct resolution {
 /* Fills *ret, its source, reason and rule included. 0; 1: an interpreter would have to be asked (probe_ms 0
  * alone); -1 with the failure set (NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed, Unsupported, gone). */
 int resolve(const struct resolution *, struct interpreter *ret, struct failure *);
+
+/* An order's `search`, which may be NULL: the NULL-terminated dirs borrow from it, the array is owned. */
+const char **resolve_search(json_t *search, bool *ret_managed_first);
 #endif

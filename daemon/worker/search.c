@@ -1,49 +1,158 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where interpreters are: PATH, then /usr/bin and /usr/local/bin, then pyenv's versions, the newest
- * first. Directories of PATH that are empty or relative are passed over: the directory that somebody
- * happens to stand in (a repository just cloned, say) must not decide what the daemon executes.
+ * Where interpreters are. Two kinds of directories: those of programs (PATH, /usr/bin, /usr/local/bin, the
+ * configuration's, and single files that were added by hand), which are looked at one after the other and
+ * only as far as somebody asks; and the installations of pyenv, uv, conda, asdf and mise, which are all
+ * read the first time that one is asked for. A directory counts once, by whichever name it is met first.
+ *
+ * Directories of PATH that are empty or relative are passed over: the directory that somebody happens
+ * to stand in (a repository just cloned, say) must not decide what the daemon executes.
  */
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "bounds.h"
+#include "known.h"
 #include "paths.h"
+#include "place.h"
 #include "search.h"
 #include "util.h"
 
-static void add(struct search *s, char *path, const char *source)
+static bool is_met(const struct search_list *l, const struct stat *st)
 {
-	for (size_t i = 0; i < s->count; i++)
-		if (strcmp(s->dirs[i].path, path) == 0) {
-			free(path);
-			return;
-		}
-	s->dirs = xreallocarray(s->dirs, s->count + 1, sizeof(*s->dirs));
-	s->dirs[s->count++] = (struct search_dir){ .path = path, .source = source };
+	for (size_t i = 0; i < l->count; i++)
+		if (!l->dirs[i].file && l->dirs[i].dev == st->st_dev && l->dirs[i].ino == st->st_ino)
+			return true;
+	return false;
 }
 
-static void add_path(struct search *s, const char *path)
+/* Takes path. NULL if it is no directory, or was met. */
+static struct search_dir *add(struct search_list *l, char *path, const char *source)
 {
-	while (s->count < LIMIT_INTERPRETERS) {
-		size_t n = strcspn(path, ":");
-		if (n > 0 && path[0] == '/') {
-			size_t len = n;
-			while (len > 1 && path[len - 1] == '/')
-				len--;
-			add(s, xstrndup(path, len), "PATH");
-		}
-		if (path[n] == '\0')
-			break;
-		path += n + 1;
+	struct stat st;
+	if (l->count >= LIMIT_INTERPRETERS || stat(path, &st) < 0 || !S_ISDIR(st.st_mode) || is_met(l, &st)) {
+		free(path);
+		return NULL;
 	}
-	s->on_path = s->count;
+	if ((l->count & (l->count - 1)) == 0)
+		l->dirs = xreallocarray(l->dirs, l->count ? 2 * l->count : 1, sizeof(*l->dirs));
+	l->dirs[l->count] = (struct search_dir){
+		.path = path, .source = source, .dev = st.st_dev, .ino = st.st_ino,
+	};
+	return &l->dirs[l->count++];
 }
 
-static int newest_first(const struct dirent **a, const struct dirent **b)
+/* --- programs --- */
+
+static void add_file(struct search_list *l, const char *path)
 {
-	return strverscmp((*b)->d_name, (*a)->d_name);
+	if (l->count >= LIMIT_INTERPRETERS)
+		return;
+	if ((l->count & (l->count - 1)) == 0)
+		l->dirs = xreallocarray(l->dirs, l->count ? 2 * l->count : 1, sizeof(*l->dirs));
+	const char *slash = strrchr(path, '/');
+	l->dirs[l->count++] = (struct search_dir){
+		.path = xstrndup(path, slash - path), .source = "added", .file = xstrdup(path),
+	};
+}
+
+static void add_behind_path(struct search *s)
+{
+	add(&s->programs, xstrdup("/usr/bin"), "/usr/bin");
+	add(&s->programs, xstrdup("/usr/local/bin"), "/usr/local/bin");
+	for (size_t i = 0; s->configured && s->configured[i]; i++)
+		if (s->configured[i][0] == '/')
+			add(&s->programs, xstrdup(s->configured[i]), "configuration");
+	size_t count;
+	__attribute__((cleanup(known_free_added))) char **added = known_added(&count);
+	for (size_t i = 0; i < count; i++)
+		add_file(&s->programs, added[i]);
+}
+
+/* The next directory of PATH that is one, or everything behind PATH. */
+static void add_more(struct search *s)
+{
+	while (s->rest) {
+		const char *path = s->rest;
+		size_t n = strcspn(path, ":"), len = n;
+		s->rest = path[n] && ++s->looked < LIMIT_INTERPRETERS ? path + n + 1 : NULL;
+		while (len > 1 && path[len - 1] == '/')
+			len--;
+		if (n > 0 && path[0] == '/' && add(&s->programs, xstrndup(path, len), "PATH"))
+			break;
+	}
+	if (!s->rest)
+		add_behind_path(s);
+}
+
+const struct search_dir *search_programs(struct search *s, size_t number)
+{
+	while (number >= s->programs.count && s->rest)
+		add_more(s);
+	return number < s->programs.count ? &s->programs.dirs[number] : NULL;
+}
+
+/* --- installations --- */
+
+/* A home's subdirectory, or what a variable of the caller says in its place; owned or NULL. */
+static char *below(const struct caller *caller, const char *variable, const char *under, const char *otherwise)
+{
+	const char *given = caller_variable(caller, variable), *home = path_home();
+	if (given && given[0] == '/')
+		return xasprintf("%s/%s", given, under);
+	return home && otherwise ? xasprintf("%s/%s", home, otherwise) : NULL;
+}
+
+char *search_pyenv(const struct caller *caller)
+{
+	return below(caller, "PYENV_ROOT", "versions", ".pyenv/versions");
+}
+
+char *search_uv(const struct caller *caller)
+{
+	const char *given = caller_variable(caller, "UV_PYTHON_INSTALL_DIR");
+	if (given && given[0] == '/')
+		return xstrdup(given);
+	return below(caller, "XDG_DATA_HOME", "uv/python", ".local/share/uv/python");
+}
+
+/* conda says in conda-meta/python-3.12.1-BUILD.json what it has installed. */
+static bool read_conda(int dir_fd, struct spec_candidate *ret)
+{
+	int fd = openat(dir_fd, "conda-meta", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	bool found = false;
+	if (!dir) {
+		cleanup_fd(&fd);
+		return false;
+	}
+	for (struct dirent *e; !found && (e = readdir(dir));)
+		found = strncmp(e->d_name, "python-", 7) == 0 && e->d_name[7] >= '2' && e->d_name[7] <= '9' &&
+		    spec_read_installation(e->d_name, ret);
+	closedir(dir);
+	return found;
+}
+
+/* Takes path: the directory of an installation, in which bin lies. */
+static void add_installation(struct search *s, char *path, const char *source)
+{
+	_cleanup_free_ char *prefix = path;
+	_cleanup_fd_ int fd = open(prefix, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	const char *slash = strrchr(prefix, '/');
+	struct search_dir *dir = add(&s->installed, xasprintf("%s/bin", prefix), source);
+	if (!dir)
+		return;
+	dir->name = xstrdup(slash ? slash + 1 : prefix);
+	if (faccessat(fd, "conda-meta", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		dir->source = "conda";
+		dir->guessed = read_conda(fd, &dir->guess);
+	} else {
+		dir->guessed = spec_read_installation(dir->name, &dir->guess);
+	}
 }
 
 static int is_version(const struct dirent *e)
@@ -52,41 +161,115 @@ static int is_version(const struct dirent *e)
 	    e->d_type == DT_UNKNOWN);
 }
 
-static void add_pyenv(struct search *s, const struct caller *caller)
+/* Real directories before the links to them: an installation is known by its own name. */
+static int newest_first(const struct dirent **a, const struct dirent **b)
 {
-	const char *root = caller_variable(caller, "PYENV_ROOT"), *home = path_home();
-	if (root && root[0] == '/')
-		s->pyenv = xasprintf("%s/versions", root);
-	else if (home)
-		s->pyenv = xasprintf("%s/.pyenv/versions", home);
-	else
-		return;
+	bool link_a = (*a)->d_type == DT_LNK, link_b = (*b)->d_type == DT_LNK;
+	return link_a != link_b ? link_a - link_b : strverscmp((*b)->d_name, (*a)->d_name);
+}
+
+/* Takes top, which may be NULL: each directory in it is an installation. */
+static void add_installations(struct search *s, char *path, const char *source)
+{
+	_cleanup_free_ char *top = path;
 	struct dirent **entries;
-	int n = scandir(s->pyenv, &entries, is_version, newest_first);
+	int n = top ? scandir(top, &entries, is_version, newest_first) : -1;
 	for (int i = 0; i < n; i++) {
 		if (i < LIMIT_INTERPRETERS)
-			add(s, xasprintf("%s/%s/bin", s->pyenv, entries[i]->d_name), "pyenv");
+			add_installation(s, xasprintf("%s/%s", top, entries[i]->d_name), source);
 		free(entries[i]);
 	}
 	if (n >= 0)
 		free(entries);
 }
 
-void search_init(struct search *s, const struct caller *caller)
+/* ~/.conda/environments.txt: an environment's directory a line. */
+static void add_conda_listed(struct search *s, const char *home)
 {
-	*s = (struct search){ 0 };
-	add_path(s, caller->path);
-	add(s, xstrdup("/usr/bin"), "/usr/bin");
-	add(s, xstrdup("/usr/local/bin"), "/usr/local/bin");
-	add_pyenv(s, caller);
+	_cleanup_text_ struct text data = { 0 };
+	_cleanup_free_ char *path = xasprintf("%s/.conda/environments.txt", home);
+	if (place_read(AT_FDCWD, path, LIMIT_CFG_BYTES, &data, NULL) < 0 || !data.data)
+		return;
+	for (char *save = NULL, *line = strtok_r(data.data, "\r\n", &save); line;
+	    line = strtok_r(NULL, "\r\n", &save))
+		if (line[0] == '/')
+			add_installation(s, xstrdup(line), "conda");
+}
+
+static void add_conda(struct search *s)
+{
+	static const char *const names[] = {
+		"anaconda3", "miniconda3", "miniforge3", "mambaforge", "micromamba",
+	};
+	const char *home = path_home(), *active = caller_variable(s->caller, "CONDA_PREFIX");
+	const char *const tops[] = { home, "/opt", "" };
+	if (active && active[0] == '/')
+		add_installation(s, xstrdup(active), "conda");
+	for (size_t i = 0; i < ARRAY_LENGTH(tops); i++)
+		for (size_t k = 0; tops[i] && k < ARRAY_LENGTH(names); k++) {
+			add_installation(s, xasprintf("%s/%s", tops[i], names[k]), "conda");
+			add_installations(s, xasprintf("%s/%s/envs", tops[i], names[k]), "conda");
+		}
+	add_installation(s, xstrdup("/opt/conda"), "conda");
+	add_installations(s, xstrdup("/opt/conda/envs"), "conda");
+	if (home)
+		add_conda_listed(s, home);
+}
+
+static int best_first(const void *a, const void *b)
+{
+	const struct search_dir *x = a, *y = b;
+	if (x->guessed != y->guessed)
+		return y->guessed - x->guessed;
+	int r = x->guessed ? spec_rank(&x->guess, &y->guess) : 0;
+	if (r == 0)
+		r = (strlen(x->path) > strlen(y->path)) - (strlen(x->path) < strlen(y->path));
+	return r != 0 ? r : strcmp(x->path, y->path);
+}
+
+static void scan(struct search *s)
+{
+	add_installations(s, search_pyenv(s->caller), "pyenv");
+	add_installations(s, search_uv(s->caller), "uv");
+	add_conda(s);
+	add_installations(s, below(s->caller, "ASDF_DATA_DIR", "installs/python", ".asdf/installs/python"), "asdf");
+	char *mise = caller_variable(s->caller, "MISE_DATA_DIR") ?
+	    below(s->caller, "MISE_DATA_DIR", "installs/python", NULL) :
+	    below(s->caller, "XDG_DATA_HOME", "mise/installs/python", ".local/share/mise/installs/python");
+	add_installations(s, mise, "mise");
+	if (s->installed.count > 0)
+		qsort(s->installed.dirs, s->installed.count, sizeof(*s->installed.dirs), best_first);
+	s->scanned = true;
+}
+
+const struct search_dir *search_installed(struct search *s, size_t number)
+{
+	if (!s->scanned)
+		scan(s);
+	return number < s->installed.count ? &s->installed.dirs[number] : NULL;
+}
+
+/* --- */
+
+void search_init(struct search *s, const struct caller *caller, const char *const *configured)
+{
+	*s = (struct search){ .caller = caller, .configured = configured, .rest = caller->path };
+}
+
+static void list_done(struct search_list *l)
+{
+	for (size_t i = 0; i < l->count; i++) {
+		free(l->dirs[i].path);
+		free(l->dirs[i].file);
+		free(l->dirs[i].name);
+	}
+	free(l->dirs);
 }
 
 void search_done(struct search *s)
 {
-	for (size_t i = 0; i < s->count; i++)
-		free(s->dirs[i].path);
-	free(s->dirs);
-	free(s->pyenv);
+	list_done(&s->programs);
+	list_done(&s->installed);
 	*s = (struct search){ 0 };
 }
 
@@ -98,4 +281,20 @@ char *search_find(const struct search_dir *dir, const char *name)
 		return path;
 	free(path);
 	return NULL;
+}
+
+char *search_python(const struct search_dir *dir)
+{
+	const struct spec_version *v = &dir->guess.version;
+	const char *base = dir->guessed && strcmp(dir->guess.implementation, "cpython") != 0 ?
+	    dir->guess.implementation : "python";
+	char *path = NULL;
+	if (dir->guessed && v->count > 1) {
+		_cleanup_free_ char *name = xasprintf("%s%d.%d", base, v->numbers[0], v->numbers[1]);
+		path = search_find(dir, name);
+	}
+	static const char *const names[] = { "python3", "python", "pypy3", "pypy", "graalpy" };
+	for (size_t i = 0; !path && i < ARRAY_LENGTH(names); i++)
+		path = search_find(dir, names[i]);
+	return path;
 }

@@ -36,6 +36,8 @@ static const struct {
 	{ "purge", do_purge },
 	{ "purge-name", do_purge_name },
 	{ "purge-state", do_purge_state },
+	{ "python", do_python },
+	{ "resolve", do_resolve },
 	{ "scan", do_scan },
 };
 

@@ -239,12 +239,12 @@ def test_interpreter_that_everybody_could_change(root, tmp_path, mode):
             shutil.rmtree(root / "e")
 
 
-def test_python2_is_refused(root, tmp_path):
+def test_python2_is_known(root):
     real = sorted((pathlib.Path.home() / ".pyenv/versions").glob("2.7*/bin/python2.7"))
     if not real:
         pytest.skip("no Python 2 here")
-    why = refused(root, "Unsupported", python=str(real[0]))
-    assert "is Python 2.7." in why["reason"] and "no venv module" in why["reason"]
+    found, _ = order(root, "resolve", python=[str(real[0])], caller=CALLER, probeMs=10000)
+    assert found["interpreter"]["version"].startswith("2.7.") and found["interpreter"]["state"] == "delegate"
 
 
 def test_no_ensurepip(root, tmp_path):
@@ -394,9 +394,9 @@ def test_list_of_interpreters(root, tmp_path):
     bad = found[paths.index(f"{tmp_path}/python3.6")]
     assert "Exec format" in bad["problem"]
     assert len({os.path.realpath(p) for p in paths}) == len(paths)
-    assert any(i["version"].startswith("2.7") and "no venv module" in i["problem"] for i in found
-               if i.get("version", "").startswith("2"))or not any(
-        i.get("version", "").startswith("2") for i in found)
+    assert (bad["state"], found[0]["state"]) == ("unusable", "usable")
+    assert all(i["state"] == "delegate" and "problem" not in i for i in found
+               if i.get("version", "").startswith("2."))
 
 
 # --- the end of the daemon ---
