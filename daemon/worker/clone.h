@@ -19,16 +19,17 @@ struct clone_result {
 };
 
 /* Fills the empty directory dir_fd from the image's tree. EMLINK, EXDEV, EPERM, EOPNOTSUPP fall back for the
- * one file. Linked payload is 0444, or 0555 where executable; the rest has the umask's modes. Not synced. */
-int clone_payload(const struct image *, int tree_fd, int dir_fd, mode_t umask, enum clone_mode,
-    struct clone_result *ret, struct failure *);
+ * one file. Linked payload is 0444, or 0555 where executable, as it is in the image; the rest has the mask's modes. What is
+ * copied is begun to be pushed out if there is a durable; nothing is synced. ret may be NULL. */
+int clone_payload(const struct image *, int tree_fd, int dir_fd, mode_t mask, enum clone_mode,
+    struct durable *, struct clone_result *ret, struct failure *);
 
-/* Writes what the model says into dir_fd (which must not have any of it yet) and begins to push it out. With
- * question->copies the interpreter's copies must be there already (clone_executables). */
-int clone_finish(const struct model *, const struct model_question *, int dir_fd, mode_t umask,
-    struct durable *, struct failure *);
-
-/* With copies: the interpreter's file under each of its names. */
-int clone_executables(const struct model *, const struct model_question *, int dir_fd, enum clone_mode,
+/* Writes what the model answered into dir_fd (which must not have any of it yet) and begins to push it out. With
+ * copies the interpreter's copies must be there already (clone_executables). */
+int clone_finish(const struct model_answer *, bool copies, int dir_fd, mode_t mask, struct durable *,
     struct failure *);
+
+/* With copies: the interpreter's file under each of its names. Adds to *bytes. */
+int clone_executables(const struct model_answer *, int dir_fd, enum clone_mode, struct durable *,
+    int64_t *bytes, struct failure *);
 #endif

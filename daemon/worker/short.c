@@ -1,61 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Short orders, in batches: everything that waits is done, then ONE fsync of the root makes all of it
- * durable, then all are answered. Each order can be given again after a crash: it looks first whether what
- * it should bring about is there already.
+ * durable, then all are answered. Each order but a claim can be given again after a crash: it looks first whether
+ * what it should bring about is there already.
  *
- * Trash is in two steps, so that no tree lies in the trash without its record: the records of the whole
- * batch are written and synced before the first rename. Restore is the other way round: the record is
- * taken away only when the tree's return is on the disk.
+ * A claim comes in two messages, and so in two batches: in the first an entry is taken and its files are begun, in
+ * the second, after the daemon's "go", it is published. In a batch all new claims say `reserved` before any
+ * file is written, so that the daemon commits all of them while we write. Restore takes its record away only when
+ * the tree's return is on the disk.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "claim.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
-#include "place.h"
 #include "talk.h"
 
 struct short_order {
-	json_t *order;          /* owned; the rest borrows from it */
-	const char *op, *name, *entry;
-	struct identity want;
-	json_t *record;
+	json_t *order;          /* owned, but a claim's; the rest borrows from it */
+	const char *op;
+	struct trashing what;   /* name, entry, identity, and for trash the record */
+	struct claim *claim;    /* it is one, or a message to one */
 	struct failure failure;
 	bool done;              /* it was done before, or is refused: nothing to do any more */
 	bool tidy;              /* after the sync: the entry's rest goes */
 };
 
-/* The directories that all of them work in; -1 where one could not be opened. */
-struct places {
-	int trash, stage;
-};
-
-static void read_order(struct short_order *s, json_t *order)
-{
-	json_int_t id, ino, btime;
-	*s = (struct short_order){ .order = order };
-	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:I, s:I, s?o}", "id", &id, "op", &s->op, "name", &s->name,
-	    "entry", &s->entry, "ino", &ino, "btime", &btime, "record", &s->record);
-	s->want = (struct identity){ .ino = ino, .btime_ns = btime };
-	if (!place_component(s->name) || !place_component(s->entry)) {
-		failure_reason(&s->failure, ERROR_FAILED, "'%s' is no name", s->name);
-		s->done = true;
-	}
-}
-
 static void refuse(struct short_order *s, enum error_code code)
 {
-	failure_set(&s->failure, code, json_pack("{so}", "name", failure_text(s->name)));
+	failure_set(&s->failure, code, json_pack("{so}", "name", failure_text(s->what.name)));
 	s->done = true;
 }
 
 static void refuse_errno(struct short_order *s, const char *what)
 {
-	failure_errno(&s->failure, "cannot %s '%s'", what, s->name);
+	failure_errno(&s->failure, "cannot %s '%s'", what, s->what.name);
 	s->done = true;
 }
 
@@ -64,74 +47,62 @@ static bool is_op(const struct short_order *s, const char *op)
 	return !s->done && strcmp(s->op, op) == 0;
 }
 
-static void remove_entry(const struct places *p, const char *entry)
+static void read_order(struct short_order *s, const struct places *p)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, entry, O_PATH | O_DIRECTORY);
-	if (fd >= 0)
-		unlinkat(fd, PATH_RECORD, 0);
-	unlinkat(p->trash, entry, AT_REMOVEDIR);
-}
-
-static int write_record(int entry_fd, const json_t *record)
-{
-	_cleanup_free_ char *text = json_dumps(record, JSON_COMPACT);
-	_cleanup_fd_ int fd = openat(entry_fd, PATH_RECORD,
-	    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 || !text || fd_write_all(fd, text, strlen(text)) < 0 || fsync(fd) < 0)
-		return -1;
-	return 0;
-}
-
-/* trash, first step. */
-static void prepare_trash(struct short_order *s, const struct places *p)
-{
-	if (mkdirat(p->trash, s->entry, 0700) < 0 && errno != EEXIST) {
-		refuse_errno(s, "make a place in the trash for");
-		return;
-	}
-	_cleanup_fd_ int fd = place_open(p->trash, s->entry, O_RDONLY | O_DIRECTORY);
-	if (fd >= 0 && place_is(fd, PATH_TREE, s->want)) {
+	json_int_t id, ino, btime;
+	json_t *record = NULL;
+	talk_unpack(s->order, "{s:I, s:s, s:s, s:s, s:I, s:I, s?o}", "id", &id, "op", &s->op, "name",
+	    &s->what.name, "entry", &s->what.entry, "ino", &ino, "btime", &btime, "record", &record);
+	s->what.want = (struct identity){ .ino = ino, .btime_ns = btime };
+	s->what.record = record;
+	if (!place_component(s->what.name) || !place_component(s->what.entry)) {
+		failure_reason(&s->failure, ERROR_FAILED, "'%s' is no name", s->what.name);
 		s->done = true;
-	} else if (!place_is(WORKER_FD_ROOT, s->name, s->want)) {
-		remove_entry(p, s->entry);
-		refuse(s, ERROR_NO_SUCH_ENVIRONMENT);
-	} else if (fd < 0 || write_record(fd, s->record) < 0) {
-		refuse_errno(s, "write the record of");
-		remove_entry(p, s->entry);
+	} else if (p->trash < 0 || p->stage < 0) {
+		refuse_errno(s, "open the trash and the stage for");
 	}
 }
 
-/* trash, second step. */
-static void trash(struct short_order *s, const struct places *p)
+/* Takes the message. */
+static void begin(struct short_order *s, json_t *message, const struct places *p)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, s->entry, O_RDONLY | O_DIRECTORY);
-	if (fd >= 0 && place_move_known(WORKER_FD_ROOT, s->name, fd, PATH_TREE, s->want, s->entry) == 0)
-		return;
-	if (errno == EXDEV) {
-		_cleanup_free_ char *reason = xasprintf(
-		    "this file system cannot move '%s' to the trash", s->name);
-		failure_set(&s->failure, ERROR_UNSUPPORTED, json_pack("{soso}", "name",
-		    failure_text(s->name), "reason", failure_text(reason)));
+	const char *op = json_string_value(json_object_get(message, "op"));
+	*s = (struct short_order){ .order = message };
+	if (op && strcmp(op, "claim") == 0) {
+		s->order = NULL;
+		s->claim = claim_begin(message, p);
 		s->done = true;
-	} else if (errno == ENOENT || errno == ESTALE) {
-		refuse(s, ERROR_NO_SUCH_ENVIRONMENT);
+	} else if (!op && json_object_get(message, "go")) {
+		s->claim = claim_told(message);
+		s->op = "go";
+		s->done = !s->claim;
 	} else {
-		refuse_errno(s, "move to the trash");
+		read_order(s, p);
 	}
-	remove_entry(p, s->entry);
+}
+
+/* What comes before any rename. */
+static void prepare(struct short_order *s, const struct places *p)
+{
+	if (s->claim && s->done)
+		claim_write(s->claim);
+	else if (is_op(s, "go"))
+		claim_prepare(s->claim, p);
+	else if (is_op(s, "trash"))
+		s->done = trash_prepare(&s->what, p, &s->failure) != 0;
 }
 
 static void restore(struct short_order *s, const struct places *p)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, s->entry, O_RDONLY | O_DIRECTORY);
+	_cleanup_fd_ int fd = place_open(p->trash, s->what.entry, O_RDONLY | O_DIRECTORY);
 	s->tidy = true;
-	if (fd < 0 || !place_is(fd, PATH_TREE, s->want)) {
-		s->tidy = place_is(WORKER_FD_ROOT, s->name, s->want);
+	if (fd < 0 || !place_is(fd, PATH_TREE, s->what.want)) {
+		s->tidy = place_is(WORKER_FD_ROOT, s->what.name, s->what.want);
 		if (!s->tidy)
 			refuse(s, ERROR_NOT_IN_TRASH);
 		return;
 	}
-	if (place_move(fd, PATH_TREE, WORKER_FD_ROOT, s->name) == 0)
+	if (place_move(fd, PATH_TREE, WORKER_FD_ROOT, s->what.name) == 0)
 		return;
 	s->tidy = false;
 	if (errno == EEXIST)
@@ -142,17 +113,20 @@ static void restore(struct short_order *s, const struct places *p)
 
 static void discard(struct short_order *s, const struct places *p)
 {
-	if (!place_is(WORKER_FD_ROOT, s->name, s->want))
+	const struct trashing *w = &s->what;
+	if (!place_is(WORKER_FD_ROOT, w->name, w->want))
 		return;
-	if (place_move_known(WORKER_FD_ROOT, s->name, p->stage, s->entry, s->want, s->entry) < 0 &&
+	if (place_move_known(WORKER_FD_ROOT, w->name, p->stage, w->entry, w->want, w->entry) < 0 &&
 	    errno != ENOENT && errno != ESTALE)
 		refuse_errno(s, "discard");
 }
 
 static void apply(struct short_order *s, const struct places *p)
 {
-	if (is_op(s, "trash"))
-		trash(s, p);
+	if (is_op(s, "go"))
+		claim_publish(s->claim, p);
+	else if (is_op(s, "trash"))
+		s->done = trash_move(&s->what, p, &s->failure) < 0;
 	else if (is_op(s, "restore"))
 		restore(s, p);
 	else if (is_op(s, "discard"))
@@ -161,17 +135,30 @@ static void apply(struct short_order *s, const struct places *p)
 		failure_reason(&s->failure, ERROR_FAILED, "unknown order '%s'", s->op);
 }
 
+/* Whether it may have changed the root, now or before a crash, and must not be answered before a sync. */
+static bool needs_sync(const struct short_order *s)
+{
+	return s->claim ? claim_published(s->claim) : s->op != NULL && strcmp(s->op, "go") != 0;
+}
+
 static void finish(struct short_order *s, const struct places *p, int sync_errno)
 {
-	errno = sync_errno;
-	if (sync_errno && s->failure.code == ERROR_NONE)
-		failure_sync(&s->failure);
-	if (s->tidy && !sync_errno)
-		remove_entry(p, s->entry);
-	if (s->failure.code != ERROR_NONE)
-		talk_fail(s->order, &s->failure);
-	else
-		talk_answer(s->order, NULL);
+	if (s->claim) {
+		if (claim_is_over(s->claim))
+			claim_finish(s->claim, sync_errno);
+		else
+			claim_wait(s->claim);
+	} else if (s->order && s->op && strcmp(s->op, "go") != 0) {
+		errno = sync_errno;
+		if (sync_errno && s->failure.code == ERROR_NONE)
+			failure_sync(&s->failure);
+		if (s->tidy && !sync_errno)
+			trash_remove_entry(p, s->what.entry);
+		if (s->failure.code != ERROR_NONE)
+			talk_fail(s->order, &s->failure);
+		else
+			talk_answer(s->order, NULL);
+	}
 	failure_done(&s->failure);
 	json_decref(s->order);
 }
@@ -181,17 +168,18 @@ void do_short(json_t **orders, size_t count)
 	_cleanup_free_ struct short_order *all = xcalloc(count, sizeof(*all));
 	_cleanup_fd_ int trash_fd = place_state_dir(PATH_TRASH);
 	_cleanup_fd_ int stage_fd = place_state_dir(PATH_STAGE);
-	struct places p = { .trash = trash_fd, .stage = stage_fd };
-	for (size_t i = 0; i < count; i++) {
-		read_order(&all[i], orders[i]);
-		if (!all[i].done && (trash_fd < 0 || stage_fd < 0))
-			refuse_errno(&all[i], "open the trash and the stage for");
-		if (is_op(&all[i], "trash"))
-			prepare_trash(&all[i], &p);
-	}
+	_cleanup_fd_ int pool_fd = place_state_dir(PATH_POOL);
+	const struct places p = { .trash = trash_fd, .stage = stage_fd, .pool = pool_fd };
+	bool sync = false;
 	for (size_t i = 0; i < count; i++)
+		begin(&all[i], orders[i], &p);
+	for (size_t i = 0; i < count; i++)
+		prepare(&all[i], &p);
+	for (size_t i = 0; i < count; i++) {
 		apply(&all[i], &p);
-	int sync_errno = fsync(WORKER_FD_ROOT) < 0 ? errno : 0;
+		sync = sync || needs_sync(&all[i]);
+	}
+	int sync_errno = sync && fsync(WORKER_FD_ROOT) < 0 ? errno : 0;
 	for (size_t i = 0; i < count; i++)
 		finish(&all[i], &p, sync_errno);
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * venvd-worker: all file-system work of venvd and every Python child. Started by venvd alone, never by a
- * person; proto/orders.h is the whole of what it understands. "resident" does short orders in batches
+ * person; proto/orders.h is the whole of what it understands. "resident" does short orders and claims in batches
  * until EOF; "order" does one, at nice 10 and idle I/O, and ends.
  *
- * It keeps nothing between orders, decides nothing about names, and does not outlive its daemon: at EOF
- * the child and all of its descendants are killed before it ends.
+ * It keeps nothing between orders but claims that wait for their "go" and what can be read again, decides nothing
+ * about names, and does not outlive its daemon: at EOF the child and all of its descendants are killed before it
+ * ends.
  */
 #include <fcntl.h>
 #include <linux/ioprio.h>
@@ -30,6 +31,9 @@ static const struct {
 	int (*run)(json_t *order, json_t **ret, struct failure *);
 } table[] = {
 	{ "create", do_create },
+	{ "evict", do_evict },
+	{ "fill", do_fill },
+	{ "image", do_image },
 	{ "inspect", do_inspect },
 	{ "interpreters", do_interpreters },
 	{ "packages", do_packages },
