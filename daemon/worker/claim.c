@@ -201,27 +201,16 @@ static int check(struct claim *c, const struct places *p, struct failure *f)
 
 /* --- what is prepared --- */
 
-static const char **search_dirs(const json_t *search)
-{
-	json_t *dirs = json_object_get(search, "dirs"), *dir;
-	const char **ret = xcalloc(json_array_size(dirs) + 1, sizeof(*ret));
-	size_t i, n = 0;
-	json_array_foreach(dirs, i, dir)
-		if (json_is_string(dir))
-			ret[n++] = json_string_value(dir);
-	return ret;
-}
-
 /* 0 with the interpreter; 1 answered. What the memory says against one may be old: then, too, somebody asks. */
 static int find_interpreter(struct claim *c)
 {
 	_cleanup_failure_ struct failure ignored = { 0 };
-	_cleanup_free_ const char **dirs = search_dirs(c->search);
 	c->warnings = json_array();
 	struct resolution resolution = {
-		.specs = c->python, .caller = &c->caller, .dirs = dirs, .warnings = c->warnings,
-		.managed_first = json_is_true(json_object_get(c->search, "managedFirst")),
+		.specs = c->python, .caller = &c->caller, .warnings = c->warnings,
 	};
+	_cleanup_free_ const char **dirs = resolve_search(c->search, &resolution.managed_first);
+	resolution.dirs = dirs;
 	if (resolve(&resolution, &c->interpreter, &ignored) != 0)
 		return miss_interpreter(c);
 	if (probe_require_venv(&c->interpreter, !c->without_pip, &ignored) < 0)
@@ -231,28 +220,20 @@ static int find_interpreter(struct claim *c)
 	return 0;
 }
 
-static const char *fact(const struct claim *c, const char *key)
-{
-	return json_string_value(json_object_get(c->interpreter.facts, key));
-}
-
 /* What is written for it, and the bucket that its entry comes from. 0; 1 answered. */
 static int predict(struct claim *c, const struct image *image)
 {
-	char real[PATH_MAX];
-	const char *executable = fact(c, "executable");
-	if (!executable)
-		executable = c->interpreter.executable;
-	c->base = fact(c, "baseExecutable");
-	if (!c->base)
-		c->base = executable;
-	struct model_question question = {
-		.path = c->path, .executable = executable, .base_executable = c->base,
-		.executable_real = realpath(executable, real) ? real : executable,
-		.prompt = c->prompt, .cwd = c->caller.cwd, .copies = c->copies,
-		.system_site_packages = c->system_site_packages, .without_pip = c->without_pip,
-		.without_scm_ignore_files = c->without_scm,
-	};
+	struct model_question question;
+	_cleanup_free_ char *real = NULL;
+	image_question(&c->interpreter, &question, &real);
+	c->base = question.base_executable;
+	question.path = c->path;
+	question.prompt = c->prompt;
+	question.cwd = c->caller.cwd;
+	question.copies = c->copies;
+	question.system_site_packages = c->system_site_packages;
+	question.without_pip = c->without_pip;
+	question.without_scm_ignore_files = c->without_scm;
 	_cleanup_free_ char *refusal = model_refusal(image->model, &question);
 	if (refusal)
 		return miss_place(c, refusal);

@@ -88,7 +88,7 @@ static void push(struct durable *d, int fd, bool written)
 static int copy_file(struct walk *w, const struct image_entry *e, const struct level *l, const char *name,
     bool shared)
 {
-	mode_t mode = e->exact_mode ? e->mode : e->mode & ~w->mask;
+	mode_t mode = model_mode(e->mode, e->floor, e->exact_mode, w->mask);
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
 	_cleanup_fd_ int from = e->size > 0 ? openat(l->from, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	if (e->size > 0 && from < 0)
@@ -201,7 +201,7 @@ static int make_entry(struct walk *w, const struct image_entry *e)
 		return -1;
 	switch (e->kind) {
 	case IMAGE_DIRECTORY:
-		return mkdirat(l->to, name, e->exact_mode ? e->mode : e->mode & ~w->mask);
+		return mkdirat(l->to, name, model_mode(e->mode, e->floor, e->exact_mode, w->mask));
 	case IMAGE_LINK:
 		return symlinkat(e->target, l->to, name);
 	case IMAGE_PAYLOAD:

@@ -21,10 +21,6 @@
 #include "remove.h"
 #include "talk.h"
 
-#define CACHEDIR_TAG "CACHEDIR.TAG"
-#define CACHEDIR_TEXT "Signature: 8a477f597d28d172789f06886806bc55\n" \
-	"# Prepared environments of venvd; they can be made again. See https://bford.info/cachedir/\n"
-
 struct filling {
 	const char *image_key, *bucket, *copies;
 	int mask, count, verify;
@@ -90,22 +86,13 @@ static int read_order(struct filling *w, json_t *order, struct failure *f)
 	return 0;
 }
 
-/* The file that marks what backups may leave out (bford.info/cachedir). Its loss is no failure. */
-static void tag(int dir_fd)
-{
-	_cleanup_fd_ int fd = openat(dir_fd, CACHEDIR_TAG, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-	    0644);
-	if (fd >= 0)
-		(void)!fd_write_all(fd, CACHEDIR_TEXT, strlen(CACHEDIR_TEXT));
-}
-
 static int open_places(struct filling *w, struct failure *f)
 {
 	w->stage_fd = place_state_dir(PATH_STAGE);
 	w->pool_fd = place_state_dir(PATH_POOL);
 	if (w->stage_fd < 0 || w->pool_fd < 0)
 		return failure_errno(f, "cannot open the stage and the pool");
-	tag(w->pool_fd);
+	place_mark_cache(w->pool_fd);
 	if (mkdirat(w->pool_fd, w->bucket, 0700) < 0 && errno != EEXIST)
 		return failure_errno(f, "cannot make the bucket '%s'", w->bucket);
 	w->bucket_fd = place_open(w->pool_fd, w->bucket, O_RDONLY | O_DIRECTORY);
@@ -115,20 +102,13 @@ static int open_places(struct filling *w, struct failure *f)
 	return 0;
 }
 
-static int open_tree(const char *key)
-{
-	_cleanup_fd_ int images = place_open(WORKER_FD_STATE, PATH_IMAGES, O_PATH | O_DIRECTORY);
-	_cleanup_fd_ int image = images < 0 ? -1 : place_open(images, key, O_PATH | O_DIRECTORY);
-	return image < 0 ? -1 : openat(image, PATH_TREE, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
 /* NULL, or what is wrong with the image; owned. */
 static char *open_image(struct filling *w)
 {
 	w->image = image_load(w->image_key);
 	if (!w->image)
 		return xasprintf("its manifest cannot be read: %s", strerror(errno));
-	w->tree_fd = open_tree(w->image_key);
+	w->tree_fd = image_open_tree(w->image_key);
 	if (w->tree_fd < 0)
 		return xasprintf("its files cannot be read: %s", strerror(errno));
 	if (!w->image->model)

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What lies in the root, in the trash and in the stage: names, so that a start does not depend on how
+ * What lies in the root, in the trash, in the stage and in the pool: names, so that a start does not depend on how
  * large the environments are. Environments are not even stat'ed; the records in the trash are read.
+ *
+ * Nobody else works below the root while this runs, so what is only part of an image is a leftover: it goes to
+ * the stage, and is listed there.
  *
  * What could not be read to its end is an error, never a shorter list: the daemon takes what is not
  * listed for gone.
@@ -15,6 +18,7 @@
 #include <sys/statfs.h>
 
 #include "bounds.h"
+#include "image.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -144,11 +148,16 @@ static json_t *trash_entry(int trash_fd, const char *name)
 	    (json_int_t)id.btime_ns, "record", read_record(fd), "tree", tree);
 }
 
-/* A daemon that only looks has given us no such place, and that is no error. */
-static int scan_state(json_t *order, const char *name, struct batch *b, struct failure *f)
+/* A daemon that only looks has given us no such place. */
+static bool has_state(void)
 {
 	struct stat state;
-	if (fstat(WORKER_FD_STATE, &state) == 0 && !S_ISDIR(state.st_mode))
+	return fstat(WORKER_FD_STATE, &state) < 0 || S_ISDIR(state.st_mode);
+}
+
+static int scan_state(json_t *order, const char *name, struct batch *b, struct failure *f)
+{
+	if (!has_state())
 		return 0;
 	DIR *dir = open_dir(WORKER_FD_STATE, name);
 	if (!dir)
@@ -168,6 +177,88 @@ static int scan_state(json_t *order, const char *name, struct batch *b, struct f
 	return r;
 }
 
+/* --- the pool --- */
+
+/* Calls each() for every directory in PATH_STATE/NAME; one that is not there is empty. */
+static int each_directory(const char *name, void (*each)(json_t *list, int dir_fd, const char *name),
+    json_t *list, struct failure *f)
+{
+	DIR *dir = open_dir(WORKER_FD_STATE, name);
+	int r = 0;
+	if (!dir && errno == ENOENT)
+		return 0;
+	if (!dir)
+		return failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
+	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {
+		const char *kind = e->d_name[0] == '.' ? NULL : kind_of(dirfd(dir), e);
+		if (kind && strcmp(kind, "dir") == 0)
+			each(list, dirfd(dir), e->d_name);
+	}
+	if (r < 0)
+		failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
+	closedir(dir);
+	return r;
+}
+
+static void list_bucket(json_t *list, int pool_fd, const char *name)
+{
+	json_int_t entries = 0;
+	int r;
+	DIR *dir = open_dir(pool_fd, name);
+	if (!dir)
+		return;
+	for (struct dirent *e; (e = next_entry(dir, &r));)
+		entries += e->d_name[0] != '.';
+	closedir(dir);
+	_cleanup_free_ char *image = xstrndup(name, strcspn(name, "~"));
+	json_array_append_new(list, json_pack("{sosssI}", "bucket", failure_text(name), "image", image,
+	    "entries", entries));
+}
+
+static json_t *describe_image(int images_fd, const char *name)
+{
+	const struct image *image = image_get(name);
+	_cleanup_free_ char *used = xasprintf("%s/" IMAGE_USED, name);
+	struct stat st;
+	if (!image || (fstatat(images_fd, used, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
+	    fstatat(images_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0))
+		return NULL;
+	json_t *ret = json_pack("{sosIsIsoso}", "image", failure_text(name), "usedAt",
+	    (json_int_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000, "bytes",
+	    (json_int_t)image->bytes, "python", failure_text(image->python), "version",
+	    failure_text(image->version));
+	if (image->delegate)
+		json_object_set_new(ret, "delegate", failure_text(image->delegate));
+	return ret;
+}
+
+static void list_image(json_t *list, int images_fd, const char *name)
+{
+	json_t *image = describe_image(images_fd, name);
+	if (image) {
+		json_array_append_new(list, image);
+		return;
+	}
+	char entry[17];
+	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
+	id_new(entry);
+	if (stage >= 0)
+		place_move(images_fd, name, stage, entry);
+}
+
+static int scan_pool(json_t *order, struct failure *f)
+{
+	if (!has_state())
+		return 0;
+	json_t *buckets = json_array(), *images = json_array();
+	int r = 0;
+	if (each_directory(PATH_POOL, list_bucket, buckets, f) < 0 ||
+	    each_directory(PATH_IMAGES, list_image, images, f) < 0)
+		r = -1;
+	talk_frame(order, "pool", json_pack("{soso}", "buckets", buckets, "images", images));
+	return r;
+}
+
 int do_scan(json_t *order, json_t **ret, struct failure *f)
 {
 	bool truncated = false;
@@ -175,7 +266,8 @@ int do_scan(json_t *order, json_t **ret, struct failure *f)
 		return -1;
 	struct batch trash = { .frame = "trash", .key = "entries", .max = TRASH_BATCH };
 	struct batch stage = { .frame = "stage", .key = "entries", .max = SCAN_BATCH };
-	if (scan_state(order, PATH_TRASH, &trash, f) < 0 || scan_state(order, PATH_STAGE, &stage, f) < 0)
+	if (scan_pool(order, f) < 0 || scan_state(order, PATH_TRASH, &trash, f) < 0 ||
+	    scan_state(order, PATH_STAGE, &stage, f) < 0)
 		return -1;
 	if (talk_gone())
 		return failure_gone(f);
