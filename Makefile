@@ -44,7 +44,7 @@ GENERATED := $(patsubst proto/%,$(BUILD)/gen/%.inc,$(wildcard proto/*.varlink)) 
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/store*.c daemon/worker/pyvenv.c daemon/worker/spec.c daemon/worker/pin.c \
 	tests/unit/stubs.c)
-PAGES = daemon/venvd.8 client/venvctl.1 proto/io.venvd.7
+PAGES = daemon/venvd.8 daemon/venvd.conf.5 client/venvctl.1 proto/io.venvd.7
 
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
@@ -89,8 +89,8 @@ libraries:
 	@CC='$(CC)' tools/libraries.sh $(PACKAGES)
 
 install: all
-	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man7 \
-		$(DESTDIR)$(mandir)/man8
+	install -d $(DESTDIR)$(bindir) $(DESTDIR)$(libexecdir) $(DESTDIR)$(mandir)/man1 $(DESTDIR)$(mandir)/man5 \
+		$(DESTDIR)$(mandir)/man7 $(DESTDIR)$(mandir)/man8
 	install -m 755 $(BUILD)/venvd $(BUILD)/venvctl $(DESTDIR)$(bindir)/
 	install -m 755 $(BUILD)/venvd-worker $(DESTDIR)$(libexecdir)/
 	for page in $(PAGES); do install -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.}/ || exit 1; done

@@ -34,9 +34,9 @@ extern char **environ;
 
 static const char *const kept_variables[] = {
 	"USER", "LOGNAME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "PYENV_ROOT",
-	"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
+	"VENVD_POOL", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
 };
-#define ENVIRONMENT_MAX (ARRAY_LENGTH(kept_variables) + 4)
+#define ENVIRONMENT_MAX (ARRAY_LENGTH(kept_variables) + 5)
 
 static char *executable_in(const char *dir, size_t len)
 {
@@ -80,6 +80,11 @@ static void environment_fill(char *ret[ENVIRONMENT_MAX])
 		ret[n++] = xasprintf("HOME=%s", home);
 	ret[n++] = xstrdup("PATH=/usr/local/bin:/usr/bin:/bin");
 	ret[n++] = xstrdup("LANG=C.UTF-8");
+	/* A relative one means our working directory, which the daemon does not share. */
+	const char *config = getenv("VENVD_CONFIG");
+	_cleanup_free_ char *file = config && *config ? path_absolute(config) : NULL;
+	if (file)
+		ret[n++] = xasprintf("VENVD_CONFIG=%s", file);
 	for (size_t i = 0; i < ARRAY_LENGTH(kept_variables); i++) {
 		const char *value = getenv(kept_variables[i]);
 		if (value)

@@ -62,6 +62,7 @@
 #define LIMIT_IMAGE_SECONDS   (7LL * 24 * 3600) /* an unused image is kept; image_retention */
 #define LIMIT_PACKAGES        4096          /* distributions that are read of one environment */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
+#define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
 #define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */
 #define LIMIT_CFG_BYTES       (64 * 1024)   /* of a pyvenv.cfg or .project that is read */
 
