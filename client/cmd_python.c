@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * venvctl python list: the interpreters that environments can be made from. Each is asked what it
- * is as the list goes, so this takes a moment; those that cannot be used are listed with the
- * reason.
+ * venvctl python: the interpreters that environments can be made from. list shows all, find tells which one a
+ * specification means and why, add and remove keep those that lie where none is looked for. Each is asked
+ * what it is the first time it is met, so a first list takes a moment; those that cannot be used are listed
+ * with the reason.
  */
+#include <limits.h>
 #include <string.h>
 #include "bounds.h"
 #include "caller.h"
 #include "messages.h"
+#include "names.h"
+#include "paths.h"
 #include "row.h"
 #include "session.h"
 #include "table.h"
 #include "talk.h"
 #include "venvctl.h"
 
-static const char *const fields[] = { "version", "implementation", "path", "source", "problem" };
-static const char *const headers[] = { "VERSION", "IMPLEMENTATION", "PATH", "FOUND", "PROBLEM" };
+static const char *const fields[] = { "version", "implementation", "path", "source", "state", "problem" };
+static const char *const headers[] = { "VERSION", "IMPLEMENTATION", "PATH", "FOUND", "STATE", "PROBLEM" };
 
 struct interpreters {
 	bool json;
@@ -69,16 +73,98 @@ static int list(bool json)
 	return EXIT_DONE;
 }
 
+static void print(const json_t *value, const char *path, bool json)
+{
+	_cleanup_text_ struct text out = { 0 };
+	_cleanup_free_ char *text = json ? json_dumps(value, JSON_INDENT(2)) : NULL;
+	text_addf(&out, "%s\n", text ? text : path ? path : "");
+	talk_out(&out);
+}
+
+static json_t *read_specs(int count, char **words)
+{
+	json_t *specs = json_array();
+	for (int i = 0; i < count; i++)
+		if (json_array_append_new(specs, json_string(words[i])) < 0)
+			usage_error("'%s' is not UTF-8", words[i]);
+	return specs;
+}
+
+/* The path is for a program, why it is this one for a person. */
+static int find(int count, char **words, bool json)
+{
+	json_auto_t *parameters = json_pack("{s:o, s:o}", "python", read_specs(count, words), "caller",
+	                                    caller_new());
+	_cleanup_session_ struct session s = SESSION_CLOSED;
+	int status = session_open(&s, SESSION_READ);
+	if (status != EXIT_DONE)
+		return status;
+	struct request q = { .method = "FindInterpreter", .parameters = parameters, .repeatable = true,
+	                     .wait_ms = LIMIT_CREATE_MS };
+	_cleanup_answer_ struct answer a;
+	if (!session_call(&s, &q, &a))
+		return messages_report(&s, &a, NULL);
+	const json_t *interpreter = json_object_get(a.parameters, "interpreter"), *warning;
+	const char *version = json_text(interpreter, "version");
+	const char *reason = json_text(a.parameters, "reason");
+	size_t i;
+	json_array_foreach(json_object_get(a.parameters, "warnings"), i, warning)
+		talk_say("warning: %s", json_string_value(warning) ? json_string_value(warning) : "");
+	if (!json)
+		talk_say("Python %s, %s", version ? version : "of unknown version", reason ? reason : "");
+	print(a.parameters, json_text(interpreter, "path"), json);
+	return EXIT_DONE;
+}
+
+static int change(const char *method, const char *word, bool add)
+{
+	/* Where this shell stands is nothing to the daemon. */
+	_cleanup_free_ char *path = path_absolute(word);
+	json_auto_t *parameters = json_pack("{s:s}", "path", path);
+	if (!parameters)
+		usage_error("'%s' is not UTF-8", word);
+	if (add)
+		json_object_set_new(parameters, "caller", caller_new());
+	_cleanup_session_ struct session s = SESSION_CLOSED;
+	int status = session_open(&s, SESSION_CHANGE);
+	if (status != EXIT_DONE)
+		return status;
+	struct request q = { .method = method, .parameters = parameters, .repeatable = add,
+	                     .wait_ms = LIMIT_CREATE_MS };
+	_cleanup_answer_ struct answer a;
+	if (!session_call(&s, &q, &a))
+		return messages_report(&s, &a, NULL);
+	const char *version = json_text(json_object_get(a.parameters, "interpreter"), "version");
+	if (add)
+		talk_say("added Python %s (%s)", version ? version : "of unknown version", path);
+	else
+		talk_say("removed '%s'; environments made from it stay", path);
+	return EXIT_DONE;
+}
+
 int cmd_python(int argc, char **argv)
 {
 	static const struct option options[] = { { "json", no_argument, NULL, 'j' }, { 0 } };
+	static const char *const verbs[] = { "list", "find", "add", "remove" };
 	bool json = false;
 	while (verb_option(argc, argv, "", options) != -1)
 		json = true;
-	verb_arguments(argc, argv, 1, 2);
-	if (strcmp(argv[optind], "list") != 0 && strcmp(argv[optind], "ls") != 0)
-		usage_error("there is no command 'python %s'; did you mean 'python list'?",
-		            argv[optind]);
+	verb_arguments(argc, argv, 1, INT_MAX);
+	const char *verb = argv[optind];
+	if (strcmp(verb, "find") == 0)
+		return find(argc - optind - 1, argv + optind + 1, json);
+	bool add = strcmp(verb, "add") == 0;
+	if (add || strcmp(verb, "remove") == 0 || strcmp(verb, "rm") == 0) {
+		verb_arguments(argc, argv, 2, 2);
+		if (json)
+			usage_error("'python %s' takes no --json", verb);
+		return change(add ? "AddInterpreter" : "RemoveInterpreter", argv[optind + 1], add);
+	}
+	if (strcmp(verb, "list") != 0 && strcmp(verb, "ls") != 0) {
+		const char *best = name_suggest(verb, verbs, ARRAY_LENGTH(verbs));
+		usage_error("there is no command 'python %s'; did you mean 'python %s'?", verb,
+		            best ? best : "list");
+	}
 	verb_arguments(argc, argv, 1, 1);
 	return list(json);
 }

@@ -22,8 +22,10 @@ const char global_options_help[] =
 
 static const struct verb verbs[] = {
 	{ "create", NULL, cmd_create, "NAME [-p PYTHON] [OPTION...]", "create an environment",
-	  "  -p, --python PYTHON      an interpreter's path, its name on PATH, or a version such\n"
-	  "                           as 3.12; without it the first python3 on PATH\n"
+	  "  -p, --python PYTHON      an interpreter's path, a version (3.12, >=3.11,<3.13, 3.13t,\n"
+	  "                           pypy3.9), a name on PATH, or an environment's name or\n"
+	  "                           directory; without it what .python-version says, else the\n"
+	  "                           first python3 on PATH\n"
 	  "  --without-pip            do not install pip\n"
 	  "  --system-site-packages   make the interpreter's own packages visible\n"
 	  "  --prompt TEXT            what the environment's activate scripts show\n"
@@ -79,10 +81,16 @@ static const struct verb verbs[] = {
 	  "It never starts a daemon and never waits more than 5 ms. If there is no answer by\n"
 	  "then, it prints the name alone, from VIRTUAL_ENV_PROMPT or VIRTUAL_ENV. The exit\n"
 	  "status is 0.\n" },
-	{ "python", NULL, cmd_python, "list [--json]",
-	  "list the interpreters that environments can be made from",
-	  "When stdout is no terminal: one line an interpreter, a tab between values:\n"
-	  "  version implementation path source problem\n" },
+	{ "python", NULL, cmd_python, "list|find|add|remove [--json]",
+	  "the interpreters that environments can be made from",
+	  "  list           all that are found, and those that were added\n"
+	  "  find [PYTHON]  which one -p PYTHON means here (without it: which one is taken without\n"
+	  "                 -p), its path on stdout, and why on stderr; several: the first there is\n"
+	  "  add PATH       make one known that lies where none is looked for\n"
+	  "  remove PATH    forget one that was added\n"
+	  "\n"
+	  "When stdout is no terminal list writes one line an interpreter, a tab between values:\n"
+	  "  version implementation path source state problem\n" },
 	{ "status", NULL, cmd_status, "[--json]", "show how the daemon is doing", "" },
 	{ "call", NULL, cmd_call, "METHOD [JSON] [--more]", "call a method of the daemon",
 	  "METHOD without a dot is one of io.venvd. JSON is an object with the parameters. The\n"

@@ -196,6 +196,18 @@ json_t *method_caller(const struct request *r)
 	    "environment", json_is_object(environment) ? json_incref(environment) : json_object());
 }
 
+json_t *method_search(const struct venvd *v)
+{
+	json_t *dirs = json_array();
+	for (const char *s = v->config.python_directories; s != NULL && *s != '\0';) {
+		size_t n = strcspn(s, ":");
+		if (n > 0)
+			json_array_append_new(dirs, json_stringn(s, n));
+		s += n + (s[n] != '\0');
+	}
+	return json_pack("{s:o,s:b}", "dirs", dirs, "managedFirst", v->config.managed_first);
+}
+
 json_t *method_environment(const struct venvd *v, const struct environment *env)
 {
 	return json_pack("{s:o}", "environment", environment_to_json(env, v->config.root, FIELDS_ALL));

@@ -38,6 +38,10 @@ bool method_refuse_caller(struct request *);
 bool method_refuse_change(struct venvd *, struct request *);
 /* The caller as workers take it (orders.h): every key there, perhaps null. Owned. */
 json_t *method_caller(const struct request *);
+/* The `search` object of orders.h, from the configuration. Owned. */
+json_t *method_search(const struct venvd *);
+/* More specifications than LIMIT_SPECS, or too long a one, answered; true if so. (method_python.c) */
+bool method_refuse_specs(struct request *, const char *parameter);
 /* {"environment": ...}, owned. */
 json_t *method_environment(const struct venvd *, const struct environment *);
 #endif

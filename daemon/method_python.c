@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ListInterpreters: a worker looks and asks each interpreter what it is; nothing is remembered here yet,
- * so the answer is always what is there now.
+ * Interpreters: listing them, finding the one that a specification means, and those that are added by hand. A
+ * worker does all of it, in an order of its own; what it learns it remembers in files (daemon/worker/known.c), and
+ * nothing of it is kept here.
  */
 #include <string.h>
 
@@ -9,10 +10,11 @@
 #include "job.h"
 #include "method.h"
 
+/* One call that waits for its order. */
 struct search {
 	struct request *request;        /* NULL: its client is gone */
 	struct job *job;
-	json_t *found;
+	json_t *found;                  /* of a list */
 };
 
 static void search_gone(struct request *r, void *arg)
@@ -23,8 +25,43 @@ static void search_gone(struct request *r, void *arg)
 	request_error(r, ERROR_CANCELLED, NULL);        /* to nobody: it ends the request */
 }
 
+/* Takes order. done gets the struct search. */
+static void search_start(struct venvd *v, struct request *r, json_t *order, job_frame_fn *frame, job_done_fn *done)
+{
+	struct search *s = xcalloc(1, sizeof(*s));
+	s->request = r;
+	s->found = json_array();
+	s->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], frame, done, s);
+	if (s->job == NULL) {
+		json_t *parameters = job_refused(NULL);
+		done(ERROR_BUSY, parameters, s);
+		json_decref(parameters);
+		return;
+	}
+	request_on_gone(r, search_gone, s);
+}
+
+/* The request if it is still there and was not answered with the error by now. */
+static struct request *search_end(struct search *s, enum error_code code, const json_t *result)
+{
+	struct request *r = s->request;
+	if (r == NULL)
+		return NULL;
+	request_on_gone(r, NULL, NULL);
+	if (code == ERROR_NONE)
+		return r;
+	request_error(r, code, result != NULL ? json_deep_copy(result) : NULL);
+	return NULL;
+}
+
+static void search_free(struct search *s)
+{
+	json_decref(s->found);
+	free(s);
+}
+
 /* With `more` each interpreter goes out when the next one is known, so that the last says so. */
-static void search_frame(const char *kind, const json_t *frame, void *arg)
+static void list_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct search *s = arg;
 	if (strcmp(kind, "interpreter") != 0 || s->request == NULL ||
@@ -36,22 +73,16 @@ static void search_frame(const char *kind, const json_t *frame, void *arg)
 	json_array_append(s->found, json_object_get(frame, "interpreter"));
 }
 
-static void search_done(enum error_code code, const json_t *result, void *arg)
+static void list_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct search *s = arg;
-	struct request *r = s->request;
-	if (r != NULL) {
-		request_on_gone(r, NULL, NULL);
-		json_t *last = json_array_get(s->found, json_array_size(s->found) - 1);
-		if (code != ERROR_NONE)
-			request_error(r, code, result != NULL ? json_deep_copy(result) : NULL);
-		else if (!r->call.more)
-			request_reply(r, json_pack("{s:O}", "interpreters", s->found));
-		else
-			request_reply(r, last != NULL ? json_pack("{s:O}", "interpreter", last) : NULL);
-	}
-	json_decref(s->found);
-	free(s);
+	struct request *r = search_end(s, code, result);
+	json_t *last = json_array_get(s->found, json_array_size(s->found) - 1);
+	if (r != NULL && !r->call.more)
+		request_reply(r, json_pack("{s:O}", "interpreters", s->found));
+	else if (r != NULL)
+		request_reply(r, last != NULL ? json_pack("{s:O}", "interpreter", last) : NULL);
+	search_free(s);
 }
 
 void method_list_interpreters(struct venvd *v, struct request *r)
@@ -62,40 +93,76 @@ void method_list_interpreters(struct venvd *v, struct request *r)
 	}
 	if (method_refuse_caller(r))
 		return;
-	struct search *s = xcalloc(1, sizeof(*s));
-	json_t *order = json_pack("{s:s,s:o,s:I}", "op", "interpreters", "caller", method_caller(r),
-	    "probeMs", (json_int_t)v->config.value[CONFIG_PROBE_MS]);
-	s->request = r;
-	s->found = json_array();
-	s->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], search_frame, search_done, s);
-	if (s->job == NULL) {
-		json_t *parameters = job_refused(NULL);
-		search_done(ERROR_BUSY, parameters, s);
-		json_decref(parameters);
-		return;
-	}
-	request_on_gone(r, search_gone, s);
+	json_t *order = json_pack("{s:s,s:o,s:I,s:o}", "op", "interpreters", "caller", method_caller(r),
+	    "probeMs", (json_int_t)v->config.value[CONFIG_PROBE_MS], "search", method_search(v));
+	search_start(v, r, order, list_frame, list_done);
 }
 
-static void method_unsupported(struct request *r)
+static void find_done(enum error_code code, const json_t *result, void *arg)
 {
-	request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s}", "reason", "not built yet"));
+	struct search *s = arg;
+	struct request *r = search_end(s, code, result);
+	if (r != NULL) {
+		json_t *warnings = json_object_get(result, "warnings");
+		request_reply(r, json_pack("{s:O,s:O,s:O*,s:O*}", "interpreter", json_object_get(result, "interpreter"),
+		    "reason", json_object_get(result, "reason"), "rule", json_object_get(result, "rule"),
+		    "warnings", json_array_size(warnings) > 0 ? warnings : NULL));
+	}
+	search_free(s);
+}
+
+bool method_refuse_specs(struct request *r, const char *parameter)
+{
+	const json_t *specs = request_value(r, parameter);
+	bool refused = json_array_size(specs) > LIMIT_SPECS;
+	for (size_t i = 0; i < json_array_size(specs); i++)
+		refused |= json_string_length(json_array_get(specs, i)) > LIMIT_PYTHON_BYTES;
+	if (refused)
+		request_invalid(r, parameter);
+	return refused;
 }
 
 void method_find_interpreter(struct venvd *v, struct request *r)
 {
-	(void)v;
-	method_unsupported(r);
+	if (v->stopping) {
+		request_error(r, ERROR_SHUTTING_DOWN, NULL);
+		return;
+	}
+	if (method_refuse_caller(r) || method_refuse_specs(r, "python"))
+		return;
+	const json_t *specs = request_value(r, "python");
+	json_t *order = json_pack("{s:s,s:o,s:I,s:o,s:o}", "op", "resolve", "caller", method_caller(r),
+	    "probeMs", (json_int_t)v->config.value[CONFIG_PROBE_MS], "search", method_search(v), "python",
+	    json_is_array(specs) ? json_deep_copy(specs) : json_array());
+	search_start(v, r, order, NULL, find_done);
+}
+
+static void change_done(enum error_code code, const json_t *result, void *arg)
+{
+	struct search *s = arg;
+	struct request *r = search_end(s, code, result);
+	json_t *interpreter = json_object_get(result, "interpreter");
+	if (r != NULL)
+		request_reply(r, interpreter != NULL ? json_pack("{s:O}", "interpreter", interpreter) : NULL);
+	search_free(s);
+}
+
+static void change(struct venvd *v, struct request *r, const char *verb)
+{
+	if (method_refuse_length(r, "path", LIMIT_PYTHON_BYTES) || method_refuse_caller(r))
+		return;
+	json_t *order = json_pack("{s:s,s:s,s:s,s:o,s:I}", "op", "python", "verb", verb, "path",
+	    request_string(r, "path"), "caller", method_caller(r), "probeMs",
+	    (json_int_t)v->config.value[CONFIG_PROBE_MS]);
+	search_start(v, r, order, NULL, change_done);
 }
 
 void method_add_interpreter(struct venvd *v, struct request *r)
 {
-	(void)v;
-	method_unsupported(r);
+	change(v, r, "add");
 }
 
 void method_remove_interpreter(struct venvd *v, struct request *r)
 {
-	(void)v;
-	method_unsupported(r);
+	change(v, r, "remove");
 }
