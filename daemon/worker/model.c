@@ -430,19 +430,14 @@ static void add_scripts(struct rendering *r)
 /* "sha256=" and the rest of a row, as PEP 376 wants it. */
 static void add_row(struct text *out, const struct text *script)
 {
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-	uint8_t digest[SHA256_DIGEST_LENGTH + 1] = { 0 };
-	char encoded[44] = "";
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 	SHA2_CTX context;
 	SHA256Init(&context);
 	SHA256Update(&context, (const uint8_t *)script->data, script->len);
 	SHA256Final(digest, &context);
-	for (size_t i = 0; i < 43; i++) {
-		unsigned two = digest[i * 6 / 8] << 8 | digest[i * 6 / 8 + 1];
-		encoded[i] = digits[two >> (10 - i * 6 % 8) & 0x3f];
-	}
-	text_addf(out, "sha256=%s,%zu", encoded, script->len);
+	text_adds(out, "sha256=");
+	pytext_base64(out, digest, sizeof(digest));
+	text_addf(out, ",%zu", script->len);
 }
 
 static void add_records(struct rendering *r)

@@ -161,6 +161,17 @@ void pytext_replace(struct text *subject, const char *what, const char *with)
 	*subject = out;
 }
 
+void pytext_base64(struct text *out, const unsigned char *data, size_t len)
+{
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	for (size_t bit = 0; bit < len * 8; bit += 6) {
+		size_t i = bit / 8;
+		unsigned two = data[i] << 8 | (i + 1 < len ? data[i + 1] : 0);
+		text_add(out, &digits[two >> (10 - bit % 8) & 0x3f], 1);
+	}
+}
+
 bool pytext_shebang_is_simple(const char *python)
 {
 	return !strchr(python, ' ') && strlen(python) + 3 <= SHEBANG_MAX;

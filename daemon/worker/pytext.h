@@ -13,6 +13,9 @@ void pytext_quote_powershell(struct text *out, const char *s);
 /* *subject = subject.replace(what, with) */
 void pytext_replace(struct text *subject, const char *what, const char *with);
 
+/* base64.urlsafe_b64encode(data).rstrip(b"=") */
+void pytext_base64(struct text *out, const unsigned char *data, size_t len);
+
 /* The first line(s) that pip's distlib gives a script of the interpreter `python`. `newline`: the empty
  * line that pip up to 18.1 puts after the simple form alone. */
 void pytext_shebang(struct text *out, const char *python, bool newline);
