@@ -42,8 +42,8 @@ PROGRAMS := $(BUILD)/venvd $(BUILD)/venvd-worker $(BUILD)/venvctl
 GENERATED := $(patsubst proto/%,$(BUILD)/gen/%.inc,$(wildcard proto/*.varlink)) \
 	$(patsubst schema/%,$(BUILD)/gen/%.inc,$(wildcard schema/*.sql))
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
-UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/store*.c daemon/worker/pyvenv.c daemon/worker/spec.c daemon/worker/pin.c \
-	tests/unit/stubs.c)
+UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/store*.c \
+	$(addprefix daemon/worker/,model.c pin.c pytext.c pyvenv.c spec.c) tests/unit/stubs.c)
 PAGES = daemon/venvd.8 daemon/venvd.conf.5 client/venvctl.1 proto/io.venvd.7
 
 Q = $(if $(V),,@)
@@ -61,7 +61,7 @@ $(PROGRAMS): $(BUILD)/sources
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(PROTO) $(UNIT_ROOMS)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lsqlite3 -ljansson -lcmocka
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -lsqlite3 -ljansson -lmd -lcmocka
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(GENERATED) libraries
 	$(call say,CC)

@@ -165,9 +165,8 @@ int model_draft_record(json_t *draft, const char *path, const char *site, const 
 		if (script >= 0) {
 			json_array_append_new(parts, json_stringn(kept, comma + 1 - kept));
 			json_array_append_new(parts, json_integer(script));
-			kept = next - 1;
-			if (kept > row && *kept == '\n' && kept[-1] == '\r')
-				kept--;
+			kept = line ? line : end;
+			kept -= kept > comma && kept[-1] == '\r';
 		}
 		row = next;
 	}
