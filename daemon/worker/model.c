@@ -312,7 +312,7 @@ static bool prepare(struct rendering *r)
 	    !is_utf8(q->executable_real) || (q->prompt && !is_utf8(q->prompt)))
 		return false;
 	if (q->path[0] != '/' || q->base_executable[0] != '/' || m->pip == q->without_pip ||
-	    (q->copies && m->no_copies) || strncmp(q->path, "/usr/bin/env ", 13) == 0)
+	    strncmp(q->path, "/usr/bin/env ", 13) == 0)
 		return false;
 	r->name = base_name(q->path);
 	r->exe = base_name(q->base_executable);
@@ -456,25 +456,27 @@ static void add_records(struct rendering *r)
 	}
 }
 
-/* The first is the one to the base executable; a name that is already there is left alone. */
-static void add_links(struct rendering *r)
+int model_render_links(const struct model *m, const char *base_executable, bool copies,
+    struct model_answer *a)
 {
-	const struct model *m = r->model;
-	const struct model_question *q = r->question;
-	struct model_answer *a = r->answer;
+	const char *exe = base_name(base_executable);
 	size_t i;
 	json_t *name;
+	*a = (struct model_answer){ 0 };
+	if (base_executable[0] != '/' || !*exe || (copies && m->no_copies))
+		return -1;
+	a->links = xcalloc(1 + json_array_size(m->names), sizeof(*a->links));
+	/* The first is the one to the base executable; a name that is already there is left alone. */
 	a->links[a->link_count++] = (struct model_link){
-		.path = xasprintf("%s/%s", m->bin, r->exe), .target = xstrdup(q->base_executable),
+		.path = xasprintf("%s/%s", m->bin, exe), .target = xstrdup(base_executable),
 	};
-	json_array_foreach(m->names, i, name) {
-		const char *text = json_string_value(name);
-		if (strcmp(text, r->exe) != 0)
+	json_array_foreach(m->names, i, name)
+		if (strcmp(json_string_value(name), exe) != 0)
 			a->links[a->link_count++] = (struct model_link){
-				.path = xasprintf("%s/%s", m->bin, text),
-				.target = xstrdup(q->copies ? q->base_executable : r->exe),
+				.path = xasprintf("%s/%s", m->bin, json_string_value(name)),
+				.target = xstrdup(copies ? base_executable : exe),
 			};
-	}
+	return 0;
 }
 
 int model_render(const struct model *m, const struct model_question *q, struct model_answer *ret)
@@ -483,11 +485,10 @@ int model_render(const struct model *m, const struct model_question *q, struct m
 		.model = m, .question = q, .answer = ret,
 	};
 	*ret = (struct model_answer){ 0 };
-	if (!prepare(&r))
+	if (!prepare(&r) || model_render_links(m, q->base_executable, q->copies, ret) < 0)
 		return -1;
 	ret->files = xcalloc(2 + json_array_size(m->templates) + json_array_size(m->scripts) +
 	    json_array_size(m->records), sizeof(*ret->files));
-	ret->links = xcalloc(1 + json_array_size(m->names), sizeof(*ret->links));
 	if (!add_configuration(&r)) {
 		model_answer_done(ret);
 		return -1;
@@ -497,7 +498,6 @@ int model_render(const struct model *m, const struct model_question *q, struct m
 	add_templates(&r);
 	add_scripts(&r);
 	add_records(&r);
-	add_links(&r);
 	return 0;
 }
 

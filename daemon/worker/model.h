@@ -77,5 +77,8 @@ void model_free(struct model *);
 char *model_refusal(const struct model *, const struct model_question *);
 /* Everything that is written or linked for this environment. 0; -1: this one cannot be predicted. */
 int model_render(const struct model *, const struct model_question *, struct model_answer *ret);
+/* The links alone, whatever the environment will be called: with copies, where the executables go. -1 as above. */
+int model_render_links(const struct model *, const char *base_executable, bool copies,
+    struct model_answer *ret);
 void model_answer_done(struct model_answer *);
 #endif
