@@ -13,7 +13,7 @@
 
 static const char *const order[] = {
 	"name", "state", "problem", "path", "version", "implementation", "executable",
-	"interpreter", "prompt", "project", "pip", "systemSitePackages", "origin", "creator",
+	"interpreter", "prompt", "project", "pip", "systemSitePackages", "origin", "creator", "options",
 	"createdAt", "deletedAt", "expiresAt", "id",
 };
 
@@ -23,7 +23,40 @@ static bool is_time(const char *key)
 	return len > 2 && strcmp(key + len - 2, "At") == 0;
 }
 
-static void add_field(struct text *out, const char *key, const json_t *value)
+/* The options as they would be typed; those that this program does not know by their names on the wire. */
+static char *options_text(json_t *options)
+{
+	static const struct { const char *key, *option; } names[] = {
+		{ "withoutPip", "--without-pip" },
+		{ "systemSitePackages", "--system-site-packages" },
+		{ "copies", "--copies" },
+		{ "upgradeDeps", "--upgrade-deps" },
+		{ "withoutScmIgnoreFiles", "--without-scm-ignore-files" },
+		{ "prompt", "--prompt" },
+		{ "python", "-p" },
+	};
+	struct text out = { 0 };
+	const char *key;
+	json_t *value, *one;
+	size_t i;
+	json_object_foreach(options, key, value) {
+		const char *name = key;
+		for (i = 0; i < ARRAY_LENGTH(names); i++)
+			if (strcmp(names[i].key, key) == 0)
+				name = names[i].option;
+		json_auto_t *list = json_is_array(value) ? json_incref(value) : json_pack("[O]", value);
+		json_array_foreach(list, i, one) {
+			_cleanup_free_ char *quoted = talk_quote(json_is_string(one) ? json_string_value(one) : "");
+			if (json_is_string(one))
+				text_addf(&out, "%s%s %s", out.len ? " " : "", name, quoted);
+			else if (json_is_true(one))
+				text_addf(&out, "%s%s", out.len ? " " : "", name);
+		}
+	}
+	return out.data;
+}
+
+static void add_field(struct text *out, const char *key, json_t *value)
 {
 	if (json_is_string(value)) {
 		table_pair(out, key, json_string_value(value));
@@ -37,6 +70,9 @@ static void add_field(struct text *out, const char *key, const json_t *value)
 		long long integer = (long long)json_integer_value(value);
 		_cleanup_free_ char *number = xasprintf("%lld", integer);
 		table_pair(out, key, number);
+	} else if (json_is_object(value)) {
+		_cleanup_free_ char *options = options_text(value);
+		table_pair(out, key, options);
 	}
 }
 

@@ -38,6 +38,35 @@ static void add_uptime(struct text *out, const json_t *status)
 	table_pair(out, "uptime", line);
 }
 
+/* One line an image: what it is of, and how many environments wait to be handed out. */
+static void add_images(struct text *out, const json_t *images)
+{
+	const json_t *image;
+	size_t i;
+	json_array_foreach(images, i, image) {
+		const char *version = json_text(image, "version"), *why = json_text(image, "delegate");
+		const char *interpreter = json_text(image, "interpreter");
+		_cleanup_text_ struct text line = { 0 };
+		text_addf(&line, "Python %s", version ? version : "of unknown version");
+		if (interpreter)
+			text_addf(&line, " (%s)", interpreter);
+		if (why)
+			text_addf(&line, ": not used, %s", why);
+		else
+			text_addf(&line, ": %lld ready, %.1f MiB", integer(image, "pool"),
+			          (double)integer(image, "bytes") / 1048576);
+		table_pair(out, "image", line.data);
+	}
+}
+
+static void add_warnings(struct text *out, const json_t *warnings)
+{
+	const json_t *warning;
+	size_t i;
+	json_array_foreach(warnings, i, warning)
+		table_pair(out, "warning", json_string_value(warning));
+}
+
 static void add_status(struct text *out, json_t *status, bool looking)
 {
 	_cleanup_free_ char *pid = xasprintf("%lld", integer(status, "pid"));
@@ -60,6 +89,9 @@ static void add_status(struct text *out, json_t *status, bool looking)
 	table_pair(out, "connections", connections);
 	table_pair(out, "jobs", jobs);
 	table_pair(out, "memory", memory);
+	add_images(out, json_object_get(status, "images"));
+	table_pair(out, "link mode", json_text(status, "linkMode"));
+	add_warnings(out, json_object_get(status, "warnings"));
 }
 
 int cmd_status(int argc, char **argv)

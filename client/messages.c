@@ -5,7 +5,8 @@
  *
  * The texts are templates over the error's parameters. {key} stands for a parameter's text; a part
  * in <angle brackets> is left out when one of its parameters is missing. In a hint a parameter is
- * quoted for the shell where it must be, so that a hint can always be pasted. If the first hint
+ * quoted for the shell where it must be, so that a hint can always be pasted; {!key} is a command already, and
+ * stands as it is. If the first hint
  * comes to nothing, the other one is given. {root} and {name} are known even where the error does
  * not carry them.
  */
@@ -55,7 +56,7 @@ static const struct message messages[ERROR_COUNT] = {
 		.what = "no environment '{name}' in the trash",
 		.hint = "venvctl list --trash",
 	},
-	[ERROR_UNSUPPORTED] = { .what = "<'{name}': >{reason}" },
+	[ERROR_UNSUPPORTED] = { .what = "<'{name}': >{reason}", .hint = "<{!command}>" },
 	[ERROR_ROOT_UNAVAILABLE] = {
 		.what = "root '{root}' cannot be used: {reason}",
 		.hint = "export VENVD_ROOT=DIRECTORY",
@@ -127,13 +128,15 @@ static bool expand_part(struct text *out, const char **template, char stop, cons
 			text_add(out, t++, 1);
 			continue;
 		}
-		size_t len = strcspn(++t, "}");
+		bool raw = *++t == '!';
+		t += raw;
+		size_t len = strcspn(t, "}");
 		_cleanup_free_ char *key = xstrndup(t, len);
 		t += len + 1;
 		const char *value = fact(f, key);
-		_cleanup_free_ char *quoted = value && quote ? talk_quote(value) : NULL;
+		_cleanup_free_ char *quoted = value && quote && !raw ? talk_quote(value) : NULL;
 		if (value)
-			text_adds(out, quote ? quoted : value);
+			text_adds(out, quoted ? quoted : value);
 		else
 			whole = false;
 	}

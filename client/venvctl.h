@@ -68,6 +68,7 @@ int cmd_list(int argc, char **argv);
 int cmd_path(int argc, char **argv);
 int cmd_prompt(int argc, char **argv);
 int cmd_python(int argc, char **argv);
+int cmd_recreate(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_run(int argc, char **argv);

@@ -21,17 +21,37 @@ const char global_options_help[] =
 	"  -h, --help          print help\n";
 
 static const struct verb verbs[] = {
-	{ "create", NULL, cmd_create, "NAME [-p PYTHON] [OPTION...]", "create an environment",
-	  "  -p, --python PYTHON      an interpreter's path, a version (3.12, >=3.11,<3.13, 3.13t,\n"
-	  "                           pypy3.9), a name on PATH, or an environment's name or\n"
-	  "                           directory; without it what .python-version says, else the\n"
+	{ "create", NULL, cmd_create, "[NAME] [-p PYTHON]... [--path DIR] [OPTION...]",
+	  "create an environment",
+	  "  -p, --python PYTHON      a version (3.12, 312, '>=3.11,<3.13'), pypy3.9, a path, a name\n"
+	  "                           on PATH, or another environment; of several the first that\n"
+	  "                           exists is taken. Without it: .python-version, else the\n"
 	  "                           first python3 on PATH\n"
-	  "  --without-pip            do not install pip\n"
+	  "  --path DIR               make it there, as 'python -m venv DIR' does; without NAME it\n"
+	  "                           is called after the project's directory\n"
 	  "  --system-site-packages   make the interpreter's own packages visible\n"
+	  "  --symlinks, --copies     link to the interpreter (as without either), or copy it\n"
+	  "  --clear                  empty the directory first, if it is there\n"
+	  "  --upgrade                make it one of this interpreter, in place\n"
+	  "  --without-pip            do not install pip\n"
 	  "  --prompt TEXT            what the environment's activate scripts show\n"
+	  "  --upgrade-deps           upgrade pip from the index\n"
+	  "  --without-scm-ignore-files   do not write a .gitignore\n"
 	  "  --exist-ok               succeed if NAME exists and was made with these options\n"
 	  "\n"
-	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n" },
+	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n"
+	  "\n"
+	  "Example: venvctl create --path .venv -p 3.13 -p 3.12\n" },
+	{ "recreate", NULL, cmd_recreate, "NAME [-p PYTHON]... [--prompt TEXT] [--all]",
+	  "make an environment anew, with the options it was made with",
+	  "  -p, --python PYTHON   another interpreter; as for create\n"
+	  "  --prompt TEXT         another prompt; '' for none\n"
+	  "  --all                 also list pip and what else came with it\n"
+	  "\n"
+	  "The old one goes to the trash. What was installed in it is written to stdout, as a\n"
+	  "requirements file:\n"
+	  "\n"
+	  "Example: venvctl recreate projA -p 3.13 >old.txt && venvctl run projA -- pip install -r old.txt\n" },
 	{ "list", "ls", cmd_list, "[GLOB] [--json] [--trash] [--state STATE] [-q]",
 	  "list environments",
 	  "  --json          one JSON array, one environment a line\n"

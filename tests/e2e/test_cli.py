@@ -115,7 +115,7 @@ def test_a_day(cli, root):
 
 def test_help_needs_no_daemon(cli, root):
     listed = cli.good("help").stdout
-    verbs = ["create", "list", "show", "delete", "restore", "path", "activate", "run", "prompt", "python", "status",
+    verbs = ["create", "recreate", "list", "show", "delete", "restore", "path", "activate", "run", "prompt", "python", "status",
              "call", "restart", "shutdown", "help"]
     for verb in verbs:
         assert re.search(rf"\b{verb}\b", listed), verb
