@@ -19,13 +19,13 @@ enum field {            /* in the IDL's order */
 	FIELD_NAME, FIELD_ID, FIELD_PATH, FIELD_STATE, FIELD_EXECUTABLE, FIELD_INTERPRETER,
 	FIELD_IMPLEMENTATION, FIELD_VERSION, FIELD_PROMPT, FIELD_PROJECT,
 	FIELD_SYSTEM_SITE_PACKAGES, FIELD_PIP, FIELD_ORIGIN, FIELD_CREATOR, FIELD_CREATED_AT,
-	FIELD_DELETED_AT, FIELD_EXPIRES_AT, FIELD_PROBLEM, FIELD_COUNT
+	FIELD_DELETED_AT, FIELD_EXPIRES_AT, FIELD_PROBLEM, FIELD_OPTIONS, FIELD_COUNT
 };
 
 static const char *const fields[FIELD_COUNT] = {
 	"name", "id", "path", "state", "executable", "interpreter", "implementation", "version",
 	"prompt", "project", "systemSitePackages", "pip", "origin", "creator", "createdAt",
-	"deletedAt", "expiresAt", "problem"
+	"deletedAt", "expiresAt", "problem", "options"
 };
 
 static const char *const states[STATE_COUNT] = {
@@ -78,10 +78,8 @@ struct environment *environment_copy(const struct environment *from)
 	return env;
 }
 
-void environment_free(struct environment *env)
+static void done(struct environment *env)
 {
-	if (!env)
-		return;
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
 		free(*detail(env, i));
 	free(env->name);
@@ -89,6 +87,24 @@ void environment_free(struct environment *env)
 	free(env->entry);
 	free(env->location);
 	free(env->options);
+}
+
+void environment_assign(struct environment *env, const struct environment *from)
+{
+	struct environment *copy = environment_copy(from);
+
+	copy->busy = env->busy;
+	copy->touched = env->touched;
+	done(env);
+	*env = *copy;
+	free(copy);
+}
+
+void environment_free(struct environment *env)
+{
+	if (!env)
+		return;
+	done(env);
 	free(env);
 }
 
@@ -166,13 +182,14 @@ static void add_component(struct text *out, const char *name)
 static void add_path(struct text *out, enum field field, const struct environment *env,
     const char *root, const char *below)
 {
+	bool elsewhere = env->location && env->state != STATE_TRASHED;
 	add_key(out, field);
-	text_add_json(out, strcmp(root, "/") == 0 ? "" : root);
+	text_add_json(out, elsewhere ? env->location : strcmp(root, "/") == 0 ? "" : root);
 	if (env->state == STATE_TRASHED && env->entry) {
 		add_component(out, PATH_STATE "/" PATH_TRASH);
 		add_component(out, env->entry);
 		add_component(out, PATH_TREE);
-	} else {
+	} else if (!elsewhere) {
 		add_component(out, env->name);
 	}
 	if (below)
@@ -203,6 +220,12 @@ static void add_field(struct text *out, enum field field, const struct environme
 	case FIELD_DELETED_AT: add_time(out, field, env->deleted_at); break;
 	case FIELD_EXPIRES_AT: add_time(out, field, env->expires_at); break;
 	case FIELD_PROBLEM: add_string(out, field, env->problem); break;
+	case FIELD_OPTIONS:
+		if (!env->options)
+			break;
+		add_key(out, field);
+		text_adds(out, env->options);
+		break;
 	case FIELD_NAME:
 	case FIELD_COUNT: break;
 	}
@@ -338,12 +361,37 @@ json_t *environment_to_record(const struct environment *env)
 	set_integer(record, "createdAt", env->created_at);
 	set_integer(record, "deletedAt", env->deleted_at);
 	set_integer(record, "expiresAt", env->expires_at);
+	set_string(record, "location", env->location);
+	if (env->options)
+		json_object_set_new(record, "options", json_loads(env->options, 0, NULL));
 	return record;
 }
 
 static bool id_fits(const char *id)
 {
 	return id && strlen(id) == 16 && strspn(id, "0123456789abcdef") == 16;
+}
+
+/* Only what the IDL's Options has, as it has it: they are sent to clients as they are. */
+static bool options_fit(const json_t *options)
+{
+	static const char *const flags[] = { "withoutPip", "systemSitePackages", "copies",
+		"upgradeDeps", "withoutScmIgnoreFiles" };
+	size_t known = 0, i;
+	const json_t *value, *python = json_object_get(options, "python");
+	json_t *spec;
+
+	for (i = 0; i < ARRAY_LENGTH(flags); i++)
+		if ((value = json_object_get(options, flags[i])) && ++known && !json_is_boolean(value))
+			return false;
+	if ((value = json_object_get(options, "prompt")) && ++known && !json_is_string(value))
+		return false;
+	if (python && ++known && !json_is_array(python))
+		return false;
+	json_array_foreach((json_t *)python, i, spec)
+		if (!json_is_string(spec))
+			return false;
+	return json_is_object(options) && known == json_object_size(options);
 }
 
 /* Whether every member that is there has the type that it must have. A record is a file that
@@ -366,6 +414,9 @@ static bool record_fits(const json_t *record)
 		if ((value = json_object_get(record, integers[i])) &&
 		    (!json_is_integer(value) || json_integer_value(value) < 0))
 			return false;
+	value = json_object_get(record, "location");
+	if (value && (!json_is_string(value) || *json_string_value(value) != '/'))
+		return false;
 	const char *entry = string_of(record, "entry"), *origin = string_of(record, "origin");
 	return (!entry || (*entry && *entry != '.' && !strchr(entry, '/'))) &&
 	    (!origin || strcmp(origin, "created") == 0 || strcmp(origin, "adopted") == 0) &&
@@ -391,5 +442,8 @@ struct environment *environment_from_record(const json_t *record)
 	env->created_at = integer_of(record, "createdAt");
 	env->deleted_at = integer_of(record, "deletedAt");
 	env->expires_at = integer_of(record, "expiresAt");
+	take_string(&env->location, json_object_get(record, "location"));
+	if (options_fit(json_object_get(record, "options")))
+		env->options = json_dumps(json_object_get(record, "options"), JSON_COMPACT);
 	return env;
 }

@@ -54,6 +54,8 @@ struct environment {
 
 struct environment *environment_new(const char *name);          /* a fresh id, state creating */
 struct environment *environment_copy(const struct environment *);
+/* Everything but `busy` and `touched` becomes what it is in from, which has the same id and name. */
+void environment_assign(struct environment *, const struct environment *from);
 void environment_free(struct environment *);
 
 const char *environment_state_name(enum environment_state);

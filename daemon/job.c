@@ -8,7 +8,10 @@
  * leaves behind comes to us and is killed, so nobody is left writing under the root.
  *
  * Short orders can be repeated. When the resident worker dies they go to the next one, at most
- * LIMIT_WORKER_RESTARTS times.
+ * LIMIT_WORKER_RESTARTS times. Claims cannot: they have told us an inode that only that worker knew.
+ *
+ * Two queues of long orders: what somebody waits for goes first, and what is done in the background never takes
+ * the last free place, so that whoever comes next does not wait behind it.
  */
 #include <errno.h>
 #include <event2/buffer.h>
@@ -44,6 +47,8 @@ struct job {
 	job_done_fn *done;
 	void *arg;
 	int attempts;
+	bool claim;
+	bool background;
 	struct worker *worker;          /* NULL while it waits */
 	enum error_code end;            /* why we ended it, ERROR_NONE if we did not */
 	json_t *end_parameters;
@@ -56,6 +61,7 @@ struct worker {
 	struct jobs *jobs;
 	pid_t pid;
 	bool resident;
+	bool background;                /* its order was, when it began */
 	struct bufferevent *socket;     /* NULL after EOF */
 	bool exited;
 	struct event *grace;
@@ -67,8 +73,9 @@ struct jobs {
 	struct venvd *venvd;
 	int binary, root_fd, state_fd, lock_fd;
 	int64_t last_id;
-	struct job_list waiting;        /* long orders */
-	size_t waiting_count, running_count, short_count;
+	struct job_list waiting, later; /* long orders; those in the background */
+	size_t waiting_count, later_count, running_count, short_count;
+	size_t background_count;        /* of those that run */
 	struct worker *resident;
 	bool closing;
 	struct event *sigchld;
@@ -310,9 +317,9 @@ static void worker_give_up_short(struct worker *w)
 	struct job *j, *next;
 	for (j = TAILQ_FIRST(&w->orders); j != NULL; j = next) {
 		next = TAILQ_NEXT(j, entry);
-		if (j->attempts >= LIMIT_WORKER_RESTARTS) {
+		if (j->claim || j->attempts >= LIMIT_WORKER_RESTARTS) {
 			jobs->short_count--;
-			job_fail(j, "workers died over this order");
+			job_fail(j, j->claim ? "its worker ended unexpectedly" : "workers died over this order");
 		}
 	}
 	if (TAILQ_EMPTY(&w->orders))
@@ -370,6 +377,7 @@ static void worker_unref(struct worker *w)
 		worker_give_up_short(w);
 	} else {
 		jobs->running_count--;
+		jobs->background_count -= w->background;
 		struct job *j = TAILQ_FIRST(&w->orders);
 		if (j != NULL)
 			job_fail(j, "its worker ended unexpectedly");
@@ -432,6 +440,7 @@ static void job_run(struct job *j)
 		return;
 	}
 	jobs->running_count++;
+	jobs->background_count += w->background = j->background;
 	j->worker = w;
 	TAILQ_INSERT_TAIL(&w->orders, j, entry);
 	worker_write(w, j->order);
@@ -445,13 +454,40 @@ static void job_run(struct job *j)
 	}
 }
 
+static size_t jobs_max(const struct jobs *jobs)
+{
+	return (size_t)jobs->venvd->config.value[CONFIG_JOBS_RUNNING];
+}
+
+static bool job_may_run(const struct jobs *jobs, bool background)
+{
+	size_t max = jobs_max(jobs);
+	if (!background || max < 2)
+		return jobs->running_count < max;
+	return jobs->running_count < max && jobs->background_count < max - 1;
+}
+
+/* Out of its queue. */
+static void job_unqueue(struct job *j)
+{
+	TAILQ_REMOVE(j->background ? &j->jobs->later : &j->jobs->waiting, j, entry);
+	*(j->background ? &j->jobs->later_count : &j->jobs->waiting_count) -= 1;
+}
+
+static void job_queue(struct job *j, bool background)
+{
+	j->background = background;
+	TAILQ_INSERT_TAIL(background ? &j->jobs->later : &j->jobs->waiting, j, entry);
+	*(background ? &j->jobs->later_count : &j->jobs->waiting_count) += 1;
+}
+
 static void job_run_next(struct jobs *jobs)
 {
 	struct job *j;
-	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL &&
-	    jobs->running_count < (size_t)jobs->venvd->config.value[CONFIG_JOBS_RUNNING]) {
-		TAILQ_REMOVE(&jobs->waiting, j, entry);
-		jobs->waiting_count--;
+	while (((j = TAILQ_FIRST(&jobs->waiting)) != NULL && job_may_run(jobs, false)) ||
+	    (TAILQ_EMPTY(&jobs->waiting) && (j = TAILQ_FIRST(&jobs->later)) != NULL &&
+	    job_may_run(jobs, true))) {
+		job_unqueue(j);
 		job_run(j);
 	}
 }
@@ -475,12 +511,13 @@ static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 	job_run_next(arg);
 }
 
-struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
-    job_done_fn *done, void *arg)
+static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t deadline_ms,
+    job_frame_fn *frame, job_done_fn *done, void *arg, bool background)
 {
 	struct timeval now = { 0, 0 };
 	/* Until we are ready all orders are our own: what the start needs is never refused. */
-	if (jobs->closing || (jobs->venvd->ready && jobs->waiting_count >=
+	if (jobs->closing || (jobs->venvd->ready &&
+	    (background ? jobs->later_count : jobs->waiting_count) >=
 	    (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED])) {
 		json_decref(order);
 		return NULL;
@@ -488,10 +525,31 @@ struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job
 	struct job *j = job_new(jobs, order, done, arg);
 	j->deadline_ms = deadline_ms;
 	j->frame = frame;
-	TAILQ_INSERT_TAIL(&jobs->waiting, j, entry);
-	jobs->waiting_count++;
+	job_queue(j, background);
 	event_base_once(jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, jobs, &now);
 	return j;
+}
+
+struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg)
+{
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, false);
+}
+
+struct job *job_start_background(struct jobs *jobs, json_t *order, int64_t deadline_ms,
+    job_frame_fn *frame, job_done_fn *done, void *arg)
+{
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, true);
+}
+
+void job_hurry(struct job *j)
+{
+	struct timeval now = { 0, 0 };
+	if (!j->background || j->worker != NULL || j->end != ERROR_NONE)
+		return;
+	job_unqueue(j);
+	job_queue(j, false);
+	event_base_once(j->jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, j->jobs, &now);
 }
 
 void job_send(struct job *j, json_t *frame)
@@ -519,8 +577,7 @@ void job_cancel(struct job *j)
 		worker_end(j->worker);
 		return;
 	}
-	TAILQ_REMOVE(&j->jobs->waiting, j, entry);
-	j->jobs->waiting_count--;
+	job_unqueue(j);
 	j->timer = evtimer_new(j->jobs->venvd->base, job_dropped_cb, j);
 	event_add(j->timer, &now);
 }
@@ -528,7 +585,7 @@ void job_cancel(struct job *j)
 void jobs_cancel_all(struct jobs *jobs)
 {
 	struct job *j;
-	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL)
+	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL || (j = TAILQ_FIRST(&jobs->later)) != NULL)
 		job_cancel(j);
 	struct worker *w;
 	TAILQ_FOREACH(w, &jobs->workers, entry)
@@ -538,13 +595,13 @@ void jobs_cancel_all(struct jobs *jobs)
 
 /* --- short orders --- */
 
-bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 {
 	if (jobs->resident == NULL || jobs->resident->socket == NULL || jobs->resident->exited)
 		jobs->resident = worker_new(jobs, true);
 	if (jobs->resident == NULL || jobs->short_count >= LIMIT_SHORT_ORDERS) {
 		json_decref(order);
-		return false;
+		return NULL;
 	}
 	struct job *j = job_new(jobs, order, done, arg);
 	j->worker = jobs->resident;
@@ -552,7 +609,24 @@ bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 	jobs->short_count++;
 	TAILQ_INSERT_TAIL(&jobs->resident->orders, j, entry);
 	worker_write(jobs->resident, j->order);
-	return true;
+	return j;
+}
+
+bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+{
+	return job_start_short(jobs, order, done, arg) != NULL;
+}
+
+struct job *jobs_claim(struct jobs *jobs, json_t *order, job_frame_fn *frame, job_done_fn *done, void *arg)
+{
+	struct job *j = job_start_short(jobs, order, done, arg);
+	if (j == NULL)
+		return NULL;
+	j->claim = true;
+	j->frame = frame;
+	json_decref(j->order);          /* it is never sent again */
+	j->order = NULL;
+	return j;
 }
 
 /* --- the room --- */
@@ -592,6 +666,7 @@ struct jobs *jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, c
 	jobs->state_fd = job_high_fd(state_fd);
 	jobs->lock_fd = job_high_fd(lock_fd);
 	TAILQ_INIT(&jobs->waiting);
+	TAILQ_INIT(&jobs->later);
 	TAILQ_INIT(&jobs->workers);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	jobs->sigchld = evsignal_new(v->base, SIGCHLD, job_sigchld_cb, jobs);
@@ -619,12 +694,18 @@ size_t jobs_running(const struct jobs *jobs)
 
 size_t jobs_queued(const struct jobs *jobs)
 {
-	return jobs->waiting_count;
+	return jobs->waiting_count + jobs->later_count;
+}
+
+size_t jobs_places(const struct jobs *jobs)
+{
+	size_t taken = jobs->running_count + jobs->waiting_count;
+	return taken < jobs_max(jobs) ? jobs_max(jobs) - taken : 0;
 }
 
 bool jobs_idle(const struct jobs *jobs)
 {
-	return jobs->running_count == 0 && jobs->waiting_count == 0 && jobs->short_count == 0;
+	return jobs->running_count == 0 && jobs_queued(jobs) == 0 && jobs->short_count == 0;
 }
 
 void jobs_close(struct jobs *jobs)
@@ -670,8 +751,8 @@ void jobs_free(struct jobs *jobs)
 		free(w);
 	}
 	struct job *j;
-	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL) {
-		TAILQ_REMOVE(&jobs->waiting, j, entry);
+	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL || (j = TAILQ_FIRST(&jobs->later)) != NULL) {
+		job_unqueue(j);
 		job_free(j);
 	}
 	event_free(jobs->sigchld);

@@ -27,13 +27,22 @@ void jobs_free(struct jobs *);
  * (never before we are ready) or we are closed. deadline_ms 0: none. */
 struct job *job_start(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg);
+/* The same for what nobody waits for: it is run after all that somebody does wait for, and where two or more may
+ * run it leaves one place free. */
+struct job *job_start_background(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg);
+void job_hurry(struct job *);                   /* somebody waits for it now */
 void job_send(struct job *, json_t *frame);     /* to its worker, with "id" added; takes frame */
-void job_cancel(struct job *);                  /* done follows, with ERROR_CANCELLED */
+void job_cancel(struct job *);                  /* long ones; done follows, with ERROR_CANCELLED */
 
 void jobs_cancel_all(struct jobs *);             /* every long one */
 
 /* A short order for the resident worker; takes order. False when too many wait. */
 bool jobs_short(struct jobs *, json_t *order, job_done_fn *done, void *arg);
+
+/* One with frames that is never given to a second worker: when the resident dies it fails. job_send() speaks to
+ * it; it is not cancelled but told so. NULL when too many wait. */
+struct job *jobs_claim(struct jobs *, json_t *order, job_frame_fn *frame, job_done_fn *done, void *arg);
 
 /* Why a job failed, as a sentence for the log: the result's reason, else the error's name. Borrowed. */
 const char *job_reason(enum error_code, const json_t *result);
@@ -42,6 +51,8 @@ json_t *job_refused(const char *name);
 
 size_t jobs_running(const struct jobs *);
 size_t jobs_queued(const struct jobs *);
+/* How many more would run at once if they were started now. */
+size_t jobs_places(const struct jobs *);
 bool jobs_idle(const struct jobs *);    /* no order of either kind is under way */
 /* Lets go of the resident worker: when it has ended too, jobs_gone() is true. */
 void jobs_close(struct jobs *);

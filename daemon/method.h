@@ -34,6 +34,11 @@ bool method_refuse_name(struct request *, const char *name);
 bool method_refuse_length(struct request *, const char *parameter, size_t max);
 /* A caller that no process could have: unbounded texts, no real umask. Answered; true if it was. */
 bool method_refuse_caller(struct request *);
+/* Prompts of several lines; specifications that are too many or too long. Answered; true if it was. */
+bool method_refuse_prompt(struct request *);
+bool method_refuse_python(struct request *);
+/* 'python' and 'pythonAlternatives' as orders take them: an array, owned. */
+json_t *method_python_specs(const struct request *);
 /* What a method that changes something checks first: ending, only looking, root moved. Answered; true if so. */
 bool method_refuse_change(struct venvd *, struct request *);
 /* The caller as workers take it (orders.h): every key there, perhaps null. Owned. */

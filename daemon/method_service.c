@@ -8,6 +8,7 @@
 #include "index.h"
 #include "job.h"
 #include "method.h"
+#include "pool.h"
 #include "server.h"
 
 void method_get_info(struct venvd *v, struct request *r)
@@ -40,19 +41,30 @@ static json_int_t status_memory(void)
 	return pages * sysconf(_SC_PAGESIZE);
 }
 
+/* What stops nobody, and an administrator should know. NULL: nothing. */
+static json_t *status_warnings(const struct venvd *v)
+{
+	if (geteuid() != 0 || strcmp(pool_link_mode(v->pool), "hardlink") != 0)
+		return NULL;
+	return json_pack("[s]", "environments share files by hard links, and for root nothing is read-only: "
+	    "whoever edits an installed file of pip edits that of other environments; 'link_mode = copy' in "
+	    "venvd.conf prevents it");
+}
+
 void method_status(struct venvd *v, struct request *r)
 {
 	json_t *counts = json_object();
 	for (int state = 0; state < STATE_COUNT; state++)
 		json_object_set_new(counts, environment_state_name(state),
 		    json_integer((json_int_t)index_count(v->index, state)));
-	request_reply(r, json_pack("{s:s,s:i,s:I,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I}",
+	request_reply(r, json_pack("{s:s,s:i,s:I,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:o*}",
 	    "version", VENVD_VERSION, "pid", (int)getpid(), "startedAt", (json_int_t)v->started_at,
 	    "uptime", (json_int_t)(now_us() - v->started_at), "root", v->config.root, "counts", counts,
 	    "connections", (json_int_t)server_connections(v->server),
 	    "connectionsMax", (json_int_t)v->config.value[CONFIG_CONNECTIONS],
 	    "jobsRunning", (json_int_t)jobs_running(v->jobs),
-	    "jobsQueued", (json_int_t)jobs_queued(v->jobs), "memoryBytes", status_memory()));
+	    "jobsQueued", (json_int_t)jobs_queued(v->jobs), "memoryBytes", status_memory(), "images", pool_images(v->pool),
+	    "linkMode", pool_link_mode(v->pool), "warnings", status_warnings(v)));
 }
 
 void method_shutdown(struct venvd *v, struct request *r)

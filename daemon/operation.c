@@ -50,6 +50,16 @@ void operation_progress(struct operation *op, json_t *parameters)
 	json_decref(parameters);
 }
 
+void operation_put(struct operation *op, store_done_fn *done, void *arg)
+{
+	store_put_both(op->venvd->store, op->env, replay_success(op->replay, op->env->id), done, arg);
+}
+
+void operation_take_back(struct operation *op)
+{
+	replay_take_back(op->venvd->replay, op->replay);
+}
+
 /* An outcome on its way out. */
 struct answer {
 	struct request_list waiters;

@@ -8,6 +8,7 @@
 #define VENVD_OPERATION_H
 #include "environment.h"
 #include "request.h"
+#include "store.h"
 
 struct replay_record;
 
@@ -26,6 +27,11 @@ void operation_begin(struct operation *, struct venvd *, struct request *, struc
 void operation_attach(struct operation *, struct request *);
 /* One more reply for those who asked with `more`; takes parameters. */
 void operation_progress(struct operation *, json_t *parameters);
+/* Writes env's row, and in the same commit what the request's id, if there is one, leads to: success. The answer
+ * then waits for no further commit. */
+void operation_put(struct operation *, store_done_fn *done, void *arg);
+/* It did not come to that: what was written under the id is dropped, before env's row is. */
+void operation_take_back(struct operation *);
 /* The outcome, to all; lets go of env (NULL it first if it was freed). Takes parameters. */
 void operation_reply(struct operation *, json_t *parameters);
 void operation_error(struct operation *, enum error_code, json_t *parameters);

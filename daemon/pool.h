@@ -23,9 +23,9 @@ void pool_stop(struct pool *);
 struct pool_wait;
 /* code ERROR_NONE: claim again. Else result holds the error's parameters, borrowed. */
 typedef void pool_ready_fn(enum error_code, const json_t *result, void *arg);
-/* A claim's answer {miss, key, order} (borrowed): runs the order, or waits for the one of the same key. NULL when
- * too many wait (ready is never called). */
-struct pool_wait *pool_want(struct pool *, const json_t *miss, pool_ready_fn *ready, void *arg);
+/* A claim's answer {miss, key, order} (borrowed): runs the order, or waits for the one of the same key. round: how
+ * often this one has missed; who has before is served first. NULL when too many wait (ready is never called). */
+struct pool_wait *pool_want(struct pool *, const json_t *miss, int round, pool_ready_fn *ready, void *arg);
 /* Nobody waits any more: ready is not called; an order that only this one wanted is cancelled. */
 void pool_forget(struct pool_wait *);
 /* A claim's frame "reserved" (borrowed): an entry was taken. Refills. */

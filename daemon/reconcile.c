@@ -26,6 +26,7 @@
 #include "job.h"
 #include "log.h"
 #include "names.h"
+#include "pool.h"
 #include "reconcile.h"
 #include "replay.h"
 #include "retention.h"
@@ -193,10 +194,10 @@ static void reconcile_step(struct reconcile *rec)
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
 	if (json_array_size(rec->empty) > 0 && !v->stopping)
-		job_start(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash", "entries",
-		    rec->empty), 0, NULL, reconcile_emptied, NULL);
+		job_start_background(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash",
+		    "entries", rec->empty), 0, NULL, reconcile_emptied, NULL);
 	if (json_array_size(rec->known) > 0 && !v->stopping)
-		job_start(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
+		job_start_background(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
 		    reconcile_look_frame, reconcile_look_done, v);
 	rec->ready(v);
 	reconcile_record(rec);
@@ -495,6 +496,8 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 			json_object_set(rec->trash, json_string_value(json_object_get(item, "entry")), item);
 	} else if (strcmp(kind, "stage") == 0) {
 		json_array_extend(rec->stage, json_object_get(frame, "entries"));
+	} else if (strcmp(kind, "pool") == 0) {
+		pool_scanned(rec->venvd->pool, frame);
 	}
 }
 

@@ -22,6 +22,7 @@
 struct replay_record {
 	struct store_request row;       /* first: the tree compares rows by id */
 	struct operation *running;      /* NULL: ended */
+	bool written;                   /* its success is on the disk, or on its way there with the environment's row */
 	TAILQ_ENTRY(replay_record) entry;
 };
 
@@ -194,16 +195,48 @@ static bool replay_keeps(enum error_code code)
 	    code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
 }
 
+const struct store_request *replay_success(struct replay_record *record, const char *env_id)
+{
+	if (record == NULL)
+		return NULL;
+	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
+	record->written = true;
+	return &record->row;
+}
+
+void replay_take_back(struct replay *replay, struct replay_record *record)
+{
+	if (record == NULL || !record->written)
+		return;
+	record->written = false;
+	store_drop_request(replay->venvd->store, record->row.id);
+}
+
+void replay_forget_environment(struct replay *replay, const char *env_id)
+{
+	struct replay_record *record, *next;
+	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
+		next = TAILQ_NEXT(record, entry);
+		if (record->row.error != NULL || strcmp(record->row.environment_id, env_id) != 0)
+			continue;
+		store_drop_request(replay->venvd->store, record->row.id);
+		replay_remove(replay, record);
+	}
+}
+
 bool replay_end(struct replay *replay, struct replay_record *record, const char *env_id,
     enum error_code code, const json_t *parameters, store_done_fn *done, void *arg)
 {
 	if (record == NULL)
 		return false;
 	if (!replay_keeps(code)) {
+		replay_take_back(replay, record);
 		replay_forget(replay, record);
 		return false;
 	}
 	record->running = NULL;
+	if (code == ERROR_NONE && record->written && strcmp(record->row.environment_id, env_id) == 0)
+		return false;
 	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
 	if (code != ERROR_NONE) {
 		char *text = json_dumps(parameters, JSON_COMPACT);

@@ -21,8 +21,15 @@ void replay_load(struct replay *, struct store_request *);      /* a row of the 
 bool replay_answer(struct replay *, struct request *);
 /* Remembers the request's id, if it has one, as op's; NULL if it has none. */
 struct replay_record *replay_begin(struct replay *, struct request *, struct operation *op);
+/* The row that says that it led to this environment, for whoever writes it with the environment's own; borrowed.
+ * NULL for NULL. */
+const struct store_request *replay_success(struct replay_record *, const char *env_id);
+/* It did not, after all: the row is dropped again. */
+void replay_take_back(struct replay *, struct replay_record *);
+/* At the start: what led to this environment, which is not there after all, is forgotten. */
+void replay_forget_environment(struct replay *, const char *env_id);
 /* The operation's outcome; env_id "" if it left no environment. error ERROR_NONE: done. Records and frees the tie.
- * True if it is remembered: done, if not NULL, is called once that is on the disk. */
+ * True if done, if not NULL, will be called once that is on the disk; false: there is nothing to wait for. */
 bool replay_end(struct replay *, struct replay_record *, const char *env_id, enum error_code,
     const json_t *parameters, store_done_fn *done, void *arg);
 /* Cancelled, or not a result that would be the same again: forgotten. */

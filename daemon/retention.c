@@ -120,7 +120,8 @@ static void purge_intent_on_disk(bool ok, void *arg)
 	}
 	json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
 	    p->env->entry);
-	if (job_start(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
+	bool awaited = p->done != retention_purged;
+	if ((awaited ? job_start : job_start_background)(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
 		purge_end(p, "no worker takes it now");
 }
 
@@ -149,5 +150,5 @@ void retention_sweep(struct retention *r, json_t *entries)
 	if (r->venvd->stopping)
 		json_decref(order);
 	else
-		job_start(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
+		job_start_background(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
 }

@@ -6,7 +6,9 @@
  *
  * The loop's side puts operations into `queue`; the thread takes all that wait as one group,
  * commits it once, and puts it on `done`, from where store_deliver() calls back on the loop's
- * thread. The mutex guards those two lists, `running` and `stopping`, and nothing else.
+ * thread. What nobody waits for is held back for LAZY_NS, so that it goes along with what somebody
+ * does wait for: a commit of its own would stand in that one's way. The mutex guards those two
+ * lists, `running`, `stopping` and `awaited`, and nothing else.
  *
  * A group that fails for want of space fails as a whole: SQLite may have rolled back all of it.
  * Those who wait are told; what nobody waits for is `kept` and goes in front of the next group, so
@@ -22,6 +24,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include "bounds.h"
 #include "log.h"
 #include "paths.h"
@@ -31,10 +34,14 @@
 #define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
 #define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
 #define KEPT_MAX 65536                  /* operations kept while the disk is full */
+#define LAZY_NS 20000000                /* what nobody waits for waits so long for company */
 #define TRIM_EVERY 1024                 /* request ids put between two looks at their number */
 
 static const char schema_001[] =
 #include "001-init.sql.inc"
+;
+static const char schema_002[] =
+#include "002-options.sql.inc"
 ;
 
 /* Each in a transaction of its own; its text ends with PRAGMA user_version = its number. */
@@ -43,20 +50,21 @@ static const struct {
 	const char *sql;
 } migrations[] = {
 	{ 1, schema_001 },
+	{ 2, schema_002 },
 };
 #define SCHEMA_VERSION (migrations[ARRAY_LENGTH(migrations) - 1].version)
 
-static const char *const intents[] = { "none", "create", "delete", "purge" };
+static const char *const intents[] = { "none", "create", "delete", "purge", "claim", "rebuild" };
 
 enum statement {
 	PUT = STORE_OP_PUT, DROP = STORE_OP_DROP, PUT_REQUEST = STORE_OP_PUT_REQUEST,
-	DROP_REQUESTS = STORE_OP_DROP_REQUESTS,
+	DROP_REQUEST = STORE_OP_DROP_REQUEST, DROP_REQUESTS = STORE_OP_DROP_REQUESTS,
 	BEGIN, COMMIT, ROLLBACK, TRIM_REQUESTS, LOAD, LOAD_REQUESTS, STATEMENT_COUNT
 };
 
 #define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, " \
 	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, " \
-	"created_at, deleted_at, expires_at, missing_since, problem, entry"
+	"created_at, deleted_at, expires_at, missing_since, problem, entry, location, options"
 #define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
 
 static const char *const statements[STATEMENT_COUNT] = {
@@ -64,10 +72,12 @@ static const char *const statements[STATEMENT_COUNT] = {
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
 	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
-	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
+	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
+	    " ?23, ?24)",
 	[DROP] = "DELETE FROM environment WHERE id = ?1",
 	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" REQUEST_COLUMNS ")"
 	    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+	[DROP_REQUEST] = "DELETE FROM request WHERE id = ?1",
 	[DROP_REQUESTS] = "DELETE FROM request WHERE at_us < ?1",
 	[TRIM_REQUESTS] = "DELETE FROM request WHERE at_us <="
 	    " (SELECT at_us FROM request ORDER BY at_us DESC LIMIT 1 OFFSET ?1)",
@@ -90,6 +100,7 @@ struct store {
 	pthread_cond_t cond;
 	struct store_queue queue, done;
 	bool running, stopping;
+	bool awaited;                   /* somebody waits for something in `queue` */
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -338,7 +349,11 @@ struct store *store_open(int state_fd, const char *root, char **ret_why, char **
 	store_queue_init(&store->kept);
 	store->requests_put = TRIM_EVERY;
 	pthread_mutex_init(&store->mutex, NULL);
-	pthread_cond_init(&store->cond, NULL);
+	pthread_condattr_t clock;
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&store->cond, &clock);
+	pthread_condattr_destroy(&clock);
 	store->dir_fd = state_fd < 0 ? -1 : fcntl(state_fd, F_DUPFD_CLOEXEC, 3);
 	store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	char *why = store->event_fd < 0 || (state_fd >= 0 && store->dir_fd < 0) ?
@@ -376,6 +391,7 @@ static const struct {
 	COLUMN(TEXT, origin), COLUMN(TEXT, creator), COLUMN(INTEGER, created_at),
 	COLUMN(INTEGER, deleted_at), COLUMN(INTEGER, expires_at), COLUMN(INTEGER, missing_since),
 	COLUMN(TEXT, problem), COLUMN(TEXT, entry),
+	COLUMN(TEXT, location), COLUMN(TEXT, options),
 };
 
 /* The schema's checks have seen to it that the word is one of ours. */
@@ -512,17 +528,18 @@ static int run_op(struct store *store, const struct store_op *op)
 	enum statement what = (enum statement)op->kind;
 	sqlite3_stmt *stmt = store->prepared[what];
 
-	if (what == PUT) {
+	if (what == PUT)
 		bind_environment(stmt, op->env);
-	} else if (what == DROP) {
+	else if (what == DROP || what == DROP_REQUEST)
 		bind_text(stmt, 1, op->id);
-	} else if (what == PUT_REQUEST) {
-		bind_request(stmt, op->request);
-		store->requests_put++;
-	} else {
+	else if (what == DROP_REQUESTS)
 		sqlite3_bind_int64(stmt, 1, op->older_than_us);
-	}
-	return run(store, what);
+	int rc = what == PUT_REQUEST ? SQLITE_OK : run(store, what);
+	if (rc != SQLITE_OK || !op->request)
+		return rc;
+	bind_request(store->prepared[PUT_REQUEST], op->request);
+	store->requests_put++;
+	return run(store, PUT_REQUEST);
 }
 
 static int trim_requests(struct store *store)
@@ -618,6 +635,25 @@ static void wake_loop(struct store *store)
 		return;
 }
 
+/* Until something is queued that is worth a commit of its own, or has waited long enough; with the mutex held. */
+static void wait_for_work(struct store *store)
+{
+	struct timespec until;
+
+	while (!store->queue.first && !store->stopping)
+		pthread_cond_wait(&store->cond, &store->mutex);
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += LAZY_NS;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	while (!store->awaited && !store->stopping)
+		if (pthread_cond_timedwait(&store->cond, &store->mutex, &until) == ETIMEDOUT)
+			break;
+	store->awaited = false;
+}
+
 static void *store_thread(void *arg)
 {
 	struct store *store = arg;
@@ -627,8 +663,7 @@ static void *store_thread(void *arg)
 	store_queue_init(&done);
 	pthread_mutex_lock(&store->mutex);
 	for (;;) {
-		while (!store->queue.first && !store->stopping)
-			pthread_cond_wait(&store->cond, &store->mutex);
+		wait_for_work(store);
 		if (!store->queue.first)
 			break;
 		store_queue_move(&group, &store->kept);
@@ -677,6 +712,7 @@ int store_fd(const struct store *store)
 static void enqueue(struct store *store, struct store_op *op)
 {
 	pthread_mutex_lock(&store->mutex);
+	store->awaited |= op->done != NULL;
 	store_queue_add(&store->queue, op);
 	pthread_cond_signal(&store->cond);
 	pthread_mutex_unlock(&store->mutex);
@@ -684,9 +720,16 @@ static void enqueue(struct store *store, struct store_op *op)
 
 void store_put(struct store *store, const struct environment *env, store_done_fn *done, void *arg)
 {
+	store_put_both(store, env, NULL, done, arg);
+}
+
+void store_put_both(struct store *store, const struct environment *env,
+    const struct store_request *request, store_done_fn *done, void *arg)
+{
 	struct store_op *op = store_op_new(STORE_OP_PUT, done, arg);
 
 	op->env = environment_copy(env);
+	op->request = request ? store_request_copy(request) : NULL;
 	enqueue(store, op);
 }
 
@@ -704,6 +747,14 @@ void store_put_request(struct store *store, const struct store_request *request,
 	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, done, arg);
 
 	op->request = store_request_copy(request);
+	enqueue(store, op);
+}
+
+void store_drop_request(struct store *store, const char *id)
+{
+	struct store_op *op = store_op_new(STORE_OP_DROP_REQUEST, NULL, NULL);
+
+	op->id = xstrdup(id);
 	enqueue(store, op);
 }
 

@@ -45,8 +45,12 @@ typedef void store_done_fn(bool ok, void *arg);
 /* Inserts or replaces the row of env->id (a copy is taken). done, if not NULL, is called from
  * store_deliver() once it is on the disk; without one nobody waits for it. */
 void store_put(struct store *, const struct environment *, store_done_fn *done, void *arg);
+/* The same and, if it is not NULL, a request's row: both are on the disk or neither. */
+void store_put_both(struct store *, const struct environment *, const struct store_request *,
+    store_done_fn *done, void *arg);
 void store_drop(struct store *, const char *id, store_done_fn *done, void *arg);
 void store_put_request(struct store *, const struct store_request *, store_done_fn *done, void *arg);
+void store_drop_request(struct store *, const char *id);
 /* Forgets requests older than at_us. */
 void store_drop_requests(struct store *, int64_t older_than_us);
 

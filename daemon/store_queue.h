@@ -5,7 +5,8 @@
 #include "store.h"
 
 enum store_op_kind {
-	STORE_OP_PUT, STORE_OP_DROP, STORE_OP_PUT_REQUEST, STORE_OP_DROP_REQUESTS
+	STORE_OP_PUT, STORE_OP_DROP, STORE_OP_PUT_REQUEST, STORE_OP_DROP_REQUEST,
+	STORE_OP_DROP_REQUESTS
 };
 
 /* One thing to write, and who waits for it. Owns what it points at but arg. */
@@ -13,8 +14,8 @@ struct store_op {
 	struct store_op *next;
 	enum store_op_kind kind;
 	struct environment *env;        /* PUT */
-	struct store_request *request;  /* PUT_REQUEST */
-	char *id;                       /* DROP */
+	struct store_request *request;  /* PUT_REQUEST; PUT: its row as well, or NULL */
+	char *id;                       /* DROP, DROP_REQUEST */
 	int64_t older_than_us;          /* DROP_REQUESTS */
 	store_done_fn *done;
 	void *arg;

@@ -24,6 +24,7 @@
 #include "log.h"
 #include "method.h"
 #include "operation.h"
+#include "pool.h"
 #include "reconcile.h"
 #include "replay.h"
 #include "retention.h"
@@ -163,6 +164,7 @@ static void venvd_open_catalog(struct venvd *v)
 	v->index = index_new();
 	v->replay = replay_new(v);
 	v->retention = retention_new(v);
+	v->pool = pool_new(v);
 	if (reconcile_load(v) != 0)
 		venvd_fail(v, "the catalog cannot be read\nhint: venvctl shutdown; then move .venvd/catalog.db aside");
 	store_start(v->store);
@@ -199,6 +201,7 @@ static void venvd_ready(struct venvd *v)
 	}
 	server_accept(v->server);
 	root_started(v->root);
+	pool_begin(v->pool);
 	log_info("venvd %s serves '%s'", VENVD_VERSION, v->config.root);
 	_cleanup_free_ char *ready = xasprintf("ready %d\n", (int)getpid());
 	venvd_tell_starter(v, ready);
@@ -271,6 +274,7 @@ void venvd_stop(struct venvd *v)
 	if (v->server != NULL)
 		server_stop_accepting(v->server);
 	venvd_set_deadline();
+	pool_stop(v->pool);
 	operation_cancel_all();
 	jobs_cancel_all(v->jobs);
 	venvd_stop_if_idle(v);
@@ -346,6 +350,7 @@ int main(int argc, char **argv)
 	store_close(v.store);
 	server_free(v.server);          /* who waits for our end waits for the catalog's, too */
 	jobs_free(v.jobs);
+	pool_free(v.pool);
 	retention_free(v.retention);
 	replay_free(v.replay);
 	index_free(v.index);

@@ -20,6 +20,7 @@ struct venvd {
 	struct interfaces *interfaces;
 	struct server *server;
 	struct retention *retention;
+	struct pool *pool;
 	int64_t started_at;             /* us */
 	bool ready;                     /* the catalog and the root agree */
 	bool stopping;

@@ -1,0 +1,735 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The making of an environment, and the way back.
+ *
+ *   claim       the resident worker makes it in the stage from an image's entry and tells the inode (`reserved`);
+ *               the row with that inode is committed, with it what the request's id leads to; "go"; renamed to
+ *               NAME, the root synced; answer; the row becomes ready when there is time. What is missing is
+ *               brought by the pool, and the claim is given again.
+ *   in place    an empty reservation, the same row and "go"; renamed to NAME; the interpreter's own venv runs in
+ *               it, all is synced; the row is committed as ready; answer.
+ *   rebuild     in place, in a directory that was there (--clear, --upgrade) or is not in the root.
+ *
+ * A claimed tree is complete when it has its name, so its row says "claim" and a crash leaves it. One in place
+ * looks the same half-made and whole, so its row says "create" until it is ready, and a crash takes it back.
+ * Recreate writes a second row in front, of the old tree in the trash; `entry` of ours names it.
+ *
+ * Whatever goes wrong after "go" ends with the new tree in the stage (found by its inode, so nothing else can be
+ * hit), the old one back at its name, the rows as they were, and only then the error.
+ */
+#include <string.h>
+
+#include "bounds.h"
+#include "creation.h"
+#include "index.h"
+#include "job.h"
+#include "log.h"
+#include "method.h"
+#include "pool.h"
+#include "replay.h"
+#include "retention.h"
+#include "store.h"
+
+struct creation {
+	struct operation op;
+	struct creation_plan plan;
+	char *entry;                    /* its name in the stage */
+	struct job *job;                /* a claim or a long order; NULL before and after */
+	bool claiming;                  /* it is a claim: told, not cancelled */
+	struct pool_wait *wait;         /* for what a claim missed */
+	int rounds;
+	bool asked;                     /* the stage "interpreter" has been told */
+	struct environment *before;     /* what was there; NULL: nothing */
+	struct environment *previous;   /* Recreate: the old one as it will be in the trash, or NULL */
+	json_t *packages;               /* what was installed in it */
+	char *interpreter_reason;
+	json_t *warnings;
+	enum environment_intent intent; /* of our row until it is ready */
+	bool committing;                /* a row is on its way to the disk: we are not freed before */
+	bool has_row;
+	bool staged;                    /* the stage may have something of ours */
+	bool went;                      /* "go" was said: NAME may be there */
+	bool moved;                     /* the old one may be in the trash */
+	enum error_code error;          /* what will be answered once it is rolled back */
+	json_t *error_parameters;
+};
+
+static void creation_roll_back(struct creation *);
+static void creation_claim(struct creation *);
+static void creation_build(struct creation *);
+
+static void creation_free(struct creation *c)
+{
+	json_decref(c->plan.options);
+	json_decref(c->plan.caller);
+	json_decref(c->packages);
+	json_decref(c->warnings);
+	json_decref(c->error_parameters);
+	environment_free(c->before);
+	environment_free(c->previous);
+	free(c->entry);
+	free(c->interpreter_reason);
+	free(c);
+}
+
+/* Remembers the first thing that went wrong. */
+static void creation_fail(struct creation *c, enum error_code code, const json_t *parameters)
+{
+	if (c->error != ERROR_NONE)
+		return;
+	c->error = code;
+	c->error_parameters = parameters != NULL ? json_deep_copy(parameters) : NULL;
+}
+
+static void creation_fail_reason(struct creation *c, enum error_code code, const char *reason)
+{
+	json_t *parameters = json_pack("{s:s}", "reason", reason);
+	creation_fail(c, code, parameters);
+	json_decref(parameters);
+}
+
+static void creation_fail_busy(struct creation *c)
+{
+	json_t *parameters = job_refused(c->op.env->name);
+	creation_fail(c, c->op.venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_BUSY,
+	    c->op.venvd->stopping ? NULL : parameters);
+	json_decref(parameters);
+}
+
+/* A claim hears of it when it asks for "go"; what is on its way to the disk is awaited. */
+static void creation_cancel(struct operation *op)
+{
+	struct creation *c = (struct creation *)op;
+	creation_fail(c, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_CANCELLED, NULL);
+	if (c->wait != NULL) {
+		pool_forget(c->wait);
+		c->wait = NULL;
+		creation_roll_back(c);
+	} else if (c->job != NULL && !c->claiming) {
+		job_cancel(c->job);
+	}
+}
+
+static json_t *creation_identity(const char *op, const struct environment *env, const char *entry)
+{
+	return json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", op, "name", env->name,
+	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+}
+
+/* --- the way back --- */
+
+static void creation_answer_error(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	operation_error(&c->op, c->error, json_incref(c->error_parameters));
+	creation_free(c);
+	venvd_stop_if_idle(v);
+}
+
+/* Catalog and index are as they were before we came. */
+static void creation_undo(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	struct environment *env = c->op.env;
+	operation_take_back(&c->op);
+	if (c->before != NULL) {
+		enum environment_state state = c->before->state;
+		environment_assign(env, c->before);
+		index_set_state(v->index, env, state);
+		if (c->has_row)
+			store_put(v->store, env, NULL, NULL);
+	} else {
+		c->op.env = NULL;
+		if (c->has_row)
+			store_drop(v->store, env->id, NULL, NULL);
+		index_remove(v->index, env);
+	}
+	if (c->previous != NULL && c->has_row)
+		store_drop(v->store, c->previous->id, NULL, NULL);
+	if (c->staged)
+		retention_sweep(v->retention, json_pack("[s]", c->entry));
+	creation_answer_error(c);
+}
+
+/* The old tree stays in the trash, where whoever wants it finds it. */
+static void creation_lose_name(struct creation *c, const char *why)
+{
+	struct venvd *v = c->op.venvd;
+	struct environment *env = c->op.env;
+	log_error("'%s' could not be taken back out of the trash: %s", env->name, why);
+	operation_take_back(&c->op);
+	c->op.env = NULL;
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	index_add(v->index, c->previous);
+	c->previous = NULL;
+	retention_arm(v->retention);
+	creation_answer_error(c);
+}
+
+static void creation_restored(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	if (code == ERROR_NOT_IN_TRASH) {       /* somebody took it away */
+		c->before->state = STATE_MISSING;
+		c->before->missing_since = now_us();
+	}
+	if (code == ERROR_NONE || code == ERROR_NOT_IN_TRASH)
+		creation_undo(c);
+	else
+		creation_lose_name(c, job_reason(code, result));
+}
+
+static void creation_restore(struct creation *c)
+{
+	if (c->previous == NULL || !c->moved) {
+		creation_undo(c);
+		return;
+	}
+	json_t *order = creation_identity("restore", c->previous, c->previous->entry);
+	if (!jobs_short(c->op.venvd->jobs, order, creation_restored, c))
+		creation_lose_name(c, "no worker takes it now");
+}
+
+static void creation_discarded(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	struct environment *env = c->op.env;
+	if (code == ERROR_NONE) {
+		creation_restore(c);
+		return;
+	}
+	log_error("what was made of '%s' could not be taken away: %s", env->name,
+	    job_reason(code, result));
+	/* Its row stays, and with it the intent: the next start tries again, and adopts nothing half-made. */
+	env->intent = INTENT_CREATE;
+	free(env->problem);
+	env->problem = xstrdup("its creation failed, and what was made could not be taken away");
+	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
+	operation_take_back(&c->op);
+	store_put(c->op.venvd->store, env, NULL, NULL);
+	creation_answer_error(c);
+}
+
+/* What a rebuild that failed has left. */
+static void creation_look_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct creation *c = arg;
+	(void)kind;
+	if (!environment_take_inspection(c->op.env, json_array_get(json_object_get(frame, "environments"), 0)))
+		return;
+	c->op.env->intent = INTENT_NONE;
+}
+
+static void creation_looked(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	struct venvd *v = c->op.venvd;
+	struct environment *env = c->op.env;
+	(void)code, (void)result;
+	operation_take_back(&c->op);
+	if (env->intent == INTENT_NONE || c->before != NULL) {
+		enum environment_state state = env->state;
+		if (env->intent != INTENT_NONE) {
+			free(env->problem);
+			env->problem = xstrdup("it was being rebuilt, and that failed");
+			state = STATE_BROKEN;
+		}
+		env->intent = INTENT_NONE;
+		index_set_state(v->index, env, state);
+		store_put(v->store, env, NULL, NULL);
+	} else {
+		c->op.env = NULL;
+		store_drop(v->store, env->id, NULL, NULL);
+		index_remove(v->index, env);
+	}
+	creation_answer_error(c);
+}
+
+static json_t *creation_inspect(const struct environment *env)
+{
+	return env->location != NULL ?
+	    json_pack("{s:s,s:[],s:[s]}", "op", "inspect", "names", "paths", env->location) :
+	    json_pack("{s:s,s:[s]}", "op", "inspect", "names", env->name);
+}
+
+static void creation_look(struct creation *c)
+{
+	struct jobs *jobs = c->op.venvd->jobs;
+	if (job_start(jobs, creation_inspect(c->op.env), 0, creation_look_frame, creation_looked, c) == NULL)
+		creation_looked(ERROR_FAILED, NULL, c);
+}
+
+static void creation_roll_back(struct creation *c)
+{
+	if (c->job != NULL || c->committing)
+		return;                 /* their end leads here again */
+	c->op.cancel = NULL;
+	if (c->went && c->intent == INTENT_REBUILD) {
+		creation_look(c);
+	} else if (c->went) {
+		json_t *order = creation_identity("discard", c->op.env, c->entry);
+		if (c->op.env->location != NULL)
+			json_object_set_new(order, "path", json_string(c->op.env->location));
+		if (!jobs_short(c->op.venvd->jobs, order, creation_discarded, c))
+			creation_discarded(ERROR_FAILED, NULL, c);
+	} else {
+		creation_restore(c);
+	}
+}
+
+/* --- the way forward --- */
+
+static json_t *creation_reply(const struct creation *c)
+{
+	const struct venvd *v = c->op.venvd;
+	json_t *reply = method_environment(v, c->op.env);
+	if (c->interpreter_reason != NULL)
+		json_object_set_new(reply, "interpreterReason", json_string(c->interpreter_reason));
+	if (json_array_size(c->warnings) > 0)
+		json_object_set(reply, "warnings", c->warnings);
+	return reply;
+}
+
+/* The old one is in the trash for good. */
+static void creation_keep_previous(struct creation *c, json_t *reply)
+{
+	struct venvd *v = c->op.venvd;
+	struct environment *previous = c->previous;
+	if (previous == NULL)
+		return;
+	c->previous = NULL;
+	index_add(v->index, previous);
+	retention_arm(v->retention);
+	json_object_set_new(reply, "previous", environment_to_json(previous, v->config.root, FIELDS_ALL));
+	if (c->packages != NULL)
+		json_object_set(reply, "packages", c->packages);
+}
+
+static void creation_answer(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	const struct environment *env = c->op.env;
+	json_t *reply = creation_reply(c);
+	_cleanup_free_ char *interpreter = text_printable(env->interpreter != NULL ? env->interpreter : "?");
+	log_info("created '%s' with %s", env->name, interpreter);
+	creation_keep_previous(c, reply);
+	operation_reply(&c->op, reply);
+	creation_free(c);
+	venvd_stop_if_idle(v);
+}
+
+/* env is what the worker found in what it has made. */
+static void creation_made(struct creation *c, const json_t *result)
+{
+	struct environment *env = c->op.env;
+	c->op.cancel = NULL;
+	environment_take_inspection(env, json_object_get(result, "environment"));
+	env->intent = INTENT_NONE;
+	free(env->entry);
+	env->entry = NULL;
+	index_set_state(c->op.venvd->index, env, env->state);
+}
+
+static void creation_full(struct creation *c)
+{
+	creation_fail_reason(c, ERROR_NO_SPACE, "the catalog's file system is full");
+}
+
+static void creation_ready(bool ok, void *arg)
+{
+	struct creation *c = arg;
+	c->committing = false;
+	if (ok) {
+		creation_answer(c);
+		return;
+	}
+	creation_full(c);
+	creation_roll_back(c);
+}
+
+static void creation_done(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	c->job = NULL;
+	if (code != ERROR_NONE)
+		creation_fail(c, code, result);
+	if (c->error != ERROR_NONE) {
+		creation_roll_back(c);
+		return;
+	}
+	creation_made(c, result);
+	c->committing = true;
+	operation_put(&c->op, creation_ready, c);
+}
+
+/* The row is on the disk, or not: the worker waits for our word. */
+static void creation_intent_on_disk(bool ok, void *arg)
+{
+	struct creation *c = arg;
+	c->committing = false;
+	if (!ok)
+		creation_full(c);
+	if (c->job == NULL) {
+		creation_roll_back(c);
+	} else if (c->error == ERROR_NONE) {
+		c->went = true;
+		c->moved = c->claiming && c->previous != NULL;
+		if (c->claiming)
+			c->op.cancel = NULL;    /* it is over before anybody could */
+		job_send(c->job, json_pack("{s:b}", "go", true));
+	} else if (c->claiming) {
+		job_send(c->job, json_pack("{s:b}", "go", false));
+	} else {
+		job_cancel(c->job);
+	}
+}
+
+static void creation_take_interpreter(struct creation *c, const json_t *frame)
+{
+	struct environment *env = c->op.env;
+	const json_t *interpreter = json_object_get(frame, "interpreter");
+	free(env->interpreter);
+	free(env->implementation);
+	free(env->version);
+	env->interpreter = xstrdup(json_string_value(json_object_get(interpreter, "path")));
+	env->implementation = xstrdup(json_string_value(json_object_get(interpreter, "implementation")));
+	env->version = xstrdup(json_string_value(json_object_get(interpreter, "version")));
+	free(c->interpreter_reason);
+	c->interpreter_reason = xstrdup(json_string_value(json_object_get(frame, "reason")));
+	json_decref(c->warnings);
+	c->warnings = json_incref(json_object_get(frame, "warnings"));
+}
+
+/* What a crash needs to settle this goes to the disk before the first rename. */
+static void creation_reserved(struct creation *c, const json_t *frame, enum environment_intent intent)
+{
+	struct environment *env = c->op.env;
+	struct store *store = c->op.venvd->store;
+	env->ino = json_integer_value(json_object_get(frame, "ino"));
+	env->btime_ns = json_integer_value(json_object_get(frame, "btime"));
+	env->intent = c->intent = intent;
+	creation_take_interpreter(c, frame);
+	c->staged = intent != INTENT_REBUILD;
+	c->committing = true;
+	if (c->previous != NULL && !c->has_row)
+		store_put(store, c->previous, NULL, NULL);
+	c->has_row = true;
+	/* A claim has nothing to write between the rename and the answer. */
+	if (intent == INTENT_CLAIM)
+		operation_put(&c->op, creation_intent_on_disk, c);
+	else
+		store_put(store, env, creation_intent_on_disk, c);
+}
+
+static void creation_stage(struct creation *c, const char *stage)
+{
+	if (stage == NULL || (strcmp(stage, "interpreter") == 0 && c->asked))
+		return;
+	c->asked |= strcmp(stage, "interpreter") == 0;
+	operation_progress(&c->op, json_pack("{s:s}", "stage", stage));
+}
+
+/* --- by claim --- */
+
+/* NAME, ENTRY and what is asked for, as claims and orders in place have it. */
+static json_t *creation_order(const struct creation *c, const char *op)
+{
+	const struct venvd *v = c->op.venvd;
+	const struct environment *env = c->op.env;
+	const char *root = strcmp(v->config.root, "/") == 0 ? "" : v->config.root;
+	_cleanup_free_ char *path = env->location != NULL ? xstrdup(env->location) :
+	    xasprintf("%s/%s", root, env->name);
+	return json_pack("{s:s,s:s,s:s,s:s,s:O,s:o,s:O}", "op", op, "name", env->name, "entry", c->entry,
+	    "path", path, "options", c->plan.options, "search", method_search(v), "caller", c->plan.caller);
+}
+
+/* What the old one's entry in the trash says of it. */
+static json_t *creation_record(const struct creation *c)
+{
+	json_t *record = environment_to_record(c->previous);
+	if (c->packages != NULL)
+		json_object_set(record, "packages", c->packages);
+	return record;
+}
+
+static void creation_claim_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct creation *c = arg;
+	if (strcmp(kind, "reserved") != 0)
+		return;
+	c->staged = true;
+	pool_taken(c->op.venvd->pool, frame);
+	if (c->error == ERROR_NONE)
+		creation_reserved(c, frame, INTENT_CLAIM);
+	else
+		job_send(c->job, json_pack("{s:b}", "go", false));
+}
+
+static void creation_prepared(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	c->wait = NULL;
+	if (code == ERROR_NONE) {
+		creation_claim(c);
+		return;
+	}
+	creation_fail(c, code, result);
+	creation_roll_back(c);
+}
+
+/* What a claim misses, as the stage that brings it. */
+static const char *creation_miss_stage(const char *miss)
+{
+	return strcmp(miss, "entry") == 0 ? "fill" : miss;
+}
+
+static void creation_missed(struct creation *c, const char *miss, const json_t *answer)
+{
+	if (strcmp(miss, "place") == 0 || ++c->rounds >= LIMIT_CLAIM_ROUNDS) {
+		creation_build(c);
+		return;
+	}
+	c->wait = pool_want(c->op.venvd->pool, answer, c->rounds, creation_prepared, c);
+	if (c->wait != NULL) {
+		creation_stage(c, creation_miss_stage(miss));
+		return;
+	}
+	creation_fail_busy(c);
+	creation_roll_back(c);
+}
+
+static void creation_claimed(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	const char *miss = json_string_value(json_object_get(result, "miss"));
+	c->job = NULL;
+	c->claiming = false;
+	if (code != ERROR_NONE)
+		creation_fail(c, code, result);
+	if (c->error != ERROR_NONE) {
+		creation_roll_back(c);
+	} else if (miss != NULL) {
+		creation_missed(c, miss, result);
+	} else {
+		creation_made(c, result);
+		store_put(c->op.venvd->store, c->op.env, NULL, NULL);
+		creation_answer(c);
+	}
+}
+
+static void creation_claim(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	json_t *order = creation_order(c, "claim");
+	json_object_set_new(order, "linkMode", json_string(v->config.link_mode));
+	json_object_set_new(order, "pool", json_true());
+	if (c->previous != NULL)
+		json_object_set_new(order, "replaces", json_pack("{s:I,s:I,s:s,s:o}",
+		    "ino", (json_int_t)c->previous->ino, "btime", (json_int_t)c->previous->btime_ns,
+		    "trash", c->previous->entry, "record", creation_record(c)));
+	c->claiming = true;
+	c->job = jobs_claim(v->jobs, order, creation_claim_frame, creation_claimed, c);
+	if (c->job != NULL)
+		return;
+	c->claiming = false;
+	creation_fail_busy(c);
+	creation_roll_back(c);
+}
+
+/* --- in place --- */
+
+/* A directory that was there is not ours to take away. */
+static enum environment_intent creation_intent(const struct creation *c, const json_t *frame)
+{
+	bool as_is = c->op.env->location != NULL || json_is_true(json_object_get(c->plan.options, "clear")) ||
+	    json_is_true(json_object_get(c->plan.options, "upgrade"));
+	return as_is && !json_is_true(json_object_get(frame, "made")) ? INTENT_REBUILD : INTENT_CREATE;
+}
+
+static void creation_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct creation *c = arg;
+	if (strcmp(kind, "progress") == 0)
+		creation_stage(c, json_string_value(json_object_get(frame, "stage")));
+	else if (strcmp(kind, "reserved") == 0 && c->error == ERROR_NONE)
+		creation_reserved(c, frame, creation_intent(c, frame));
+}
+
+static void creation_build_now(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	json_t *order = creation_order(c, "create");
+	json_object_set_new(order, "root", json_string(v->config.root));
+	json_object_set_new(order, "elsewhere", json_boolean(c->op.env->location != NULL));
+	json_object_set_new(order, "probeMs", json_integer(v->config.value[CONFIG_PROBE_MS]));
+	bool waits = jobs_places(v->jobs) == 0;
+	c->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], creation_frame, creation_done, c);
+	if (c->job == NULL) {
+		creation_fail_busy(c);
+		creation_roll_back(c);
+	} else if (waits) {
+		/* What waits is served in order: ours is the last of it. */
+		creation_stage(c, "queued");
+	}
+}
+
+/* The old tree gives up its name; the rows that say so are on the disk. */
+static void creation_trashed(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	c->op.cancel = creation_cancel;
+	if (code != ERROR_NONE)
+		creation_fail(c, code, result);
+	c->moved = code == ERROR_NONE || code == ERROR_FAILED;
+	if (c->error == ERROR_NONE)
+		creation_build_now(c);
+	else
+		creation_roll_back(c);
+}
+
+static void creation_rows_on_disk(bool ok, void *arg)
+{
+	struct creation *c = arg;
+	c->committing = false;
+	if (!ok)
+		creation_full(c);
+	if (c->error != ERROR_NONE) {
+		creation_roll_back(c);
+		return;
+	}
+	json_t *order = creation_identity("trash", c->previous, c->previous->entry);
+	json_object_set_new(order, "record", creation_record(c));
+	c->op.cancel = NULL;
+	if (jobs_short(c->op.venvd->jobs, order, creation_trashed, c))
+		return;
+	creation_fail_busy(c);
+	creation_roll_back(c);
+}
+
+static void creation_build(struct creation *c)
+{
+	struct environment *env = c->op.env;
+	struct store *store = c->op.venvd->store;
+	if (c->previous == NULL) {
+		creation_build_now(c);
+		return;
+	}
+	env->intent = INTENT_CREATE;
+	env->ino = env->btime_ns = 0;
+	c->has_row = c->committing = true;
+	store_put(store, c->previous, NULL, NULL);
+	store_put(store, env, creation_rows_on_disk, c);
+}
+
+/* --- Recreate: what is to be replaced --- */
+
+static void creation_listed(enum error_code code, const json_t *result, void *arg)
+{
+	struct creation *c = arg;
+	c->job = NULL;
+	if (code == ERROR_CANCELLED || c->error != ERROR_NONE) {
+		creation_fail(c, code, result);
+		creation_roll_back(c);
+		return;
+	}
+	/* Of a broken one perhaps nothing can be read; that is no reason to keep it so. */
+	json_t *packages = json_object_get(result, "packages");
+	c->packages = code == ERROR_NONE && json_is_array(packages) ? json_incref(packages) : json_array();
+	(c->plan.in_place ? creation_build : creation_claim)(c);
+}
+
+static void creation_replace(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	struct environment *env = c->op.env, *previous = environment_copy(c->before);
+	id_new(previous->id);
+	previous->state = STATE_TRASHED;
+	previous->deleted_at = env->created_at;
+	free(previous->entry);
+	previous->entry = xasprintf("%s~%lld~%s", env->name, (long long)previous->deleted_at, previous->id);
+	retention_stamp(v->retention, previous);
+	c->previous = previous;
+	free(env->entry);
+	env->entry = xstrdup(previous->entry);
+	json_t *order = json_pack("{s:s,s:s}", "op", "packages", "name", env->name);
+	c->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], NULL, creation_listed, c);
+	if (c->job == NULL) {
+		creation_fail_busy(c);
+		creation_roll_back(c);
+	}
+}
+
+/* --- what is asked for --- */
+
+static const char *const creation_flags[] = {
+	"withoutPip", "systemSitePackages", "copies", "upgradeDeps", "withoutScmIgnoreFiles"
+};
+
+json_t *creation_options_kept(const json_t *options)
+{
+	json_t *kept = json_object(), *python = json_object_get(options, "python");
+	json_t *prompt = json_object_get(options, "prompt");
+	if (json_array_size(python) > 0)
+		json_object_set(kept, "python", python);
+	if (json_is_string(prompt))
+		json_object_set(kept, "prompt", prompt);
+	for (size_t i = 0; i < ARRAY_LENGTH(creation_flags); i++)
+		if (json_is_true(json_object_get(options, creation_flags[i])))
+			json_object_set_new(kept, creation_flags[i], json_true());
+	return kept;
+}
+
+json_t *creation_options_full(const json_t *kept)
+{
+	json_t *python = json_object_get(kept, "python"), *prompt = json_object_get(kept, "prompt");
+	json_t *options = json_pack("{s:O?,s:b,s:b}", "prompt", json_is_string(prompt) ? prompt : NULL,
+	    "clear", json_is_true(json_object_get(kept, "clear")),
+	    "upgrade", json_is_true(json_object_get(kept, "upgrade")));
+	json_object_set_new(options, "python", python != NULL ? json_incref(python) : json_array());
+	for (size_t i = 0; i < ARRAY_LENGTH(creation_flags); i++)
+		json_object_set_new(options, creation_flags[i],
+		    json_boolean(json_is_true(json_object_get(kept, creation_flags[i]))));
+	return options;
+}
+
+static void creation_prepare_environment(struct creation *c)
+{
+	struct environment *env = c->op.env;
+	if (c->before != NULL)
+		index_set_state(c->op.venvd->index, env, STATE_CREATING);
+	if (!c->plan.keeps_options || env->options == NULL) {
+		json_t *kept = creation_options_kept(c->plan.options);
+		if (c->plan.any_python)
+			json_object_del(kept, "python");
+		free(env->options);
+		env->options = json_dumps(kept, JSON_COMPACT);
+		json_decref(kept);
+	}
+	if (c->before == NULL || c->plan.replaces) {
+		env->created_at = now_us();
+		free(env->origin);
+		env->origin = xstrdup("created");
+	}
+	if (c->plan.replaces) {
+		free(env->problem);
+		env->problem = NULL;
+		env->missing_since = 0;
+	}
+	c->entry = xasprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);
+}
+
+void creation_begin(struct venvd *v, struct request *r, struct environment *env,
+    const struct creation_plan *plan)
+{
+	struct creation *c = xcalloc(1, sizeof(*c));
+	c->plan = *plan;
+	c->before = env->state != STATE_CREATING ? environment_copy(env) : NULL;
+	c->op.cancel = creation_cancel;
+	operation_begin(&c->op, v, r, env);
+	creation_prepare_environment(c);
+	if (plan->replaces && c->before->state != STATE_MISSING)
+		creation_replace(c);
+	else
+		(plan->in_place ? creation_build : creation_claim)(c);
+}
