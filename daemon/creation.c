@@ -707,7 +707,6 @@ static void creation_prepare_environment(struct creation *c)
 		json_decref(kept);
 	}
 	if (c->before == NULL || c->plan.replaces) {
-		env->created_at = now_us();
 		free(env->origin);
 		env->origin = xstrdup("created");
 	}
@@ -726,6 +725,9 @@ void creation_begin(struct venvd *v, struct request *r, struct environment *env,
 	c->plan = *plan;
 	c->before = env->state != STATE_CREATING ? environment_copy(env) : NULL;
 	c->op.cancel = creation_cancel;
+	/* Before the request's own time: by that the start tells what a crash has undone (reconcile.c). */
+	if (c->before == NULL || plan->replaces)
+		env->created_at = now_us();
 	operation_begin(&c->op, v, r, env);
 	creation_prepare_environment(c);
 	if (plan->replaces && c->before->state != STATE_MISSING)

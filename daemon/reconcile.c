@@ -7,6 +7,10 @@
  *   row          directory of that inode        elsewhere                  outcome
  *   create       at NAME                                                   to the stage, row dropped
  *   create       no                                                        row dropped
+ *   claim        at NAME                                                   it is whole: kept
+ *   claim        no                                                        row dropped, its request too
+ *   (either, of one that replaces another: the other is put back at NAME, under the id of both)
+ *   rebuild      at NAME                                                   kept, looked into later
  *   delete       at NAME                                                   taken back: as before
  *   delete       no                             trash/ENTRY/tree           trashed
  *   purge        at NAME (delete --now)                                    taken back: as before
@@ -17,7 +21,8 @@
  *   no row       an environment at NAME                                    adopted
  *   no row                                      trash/ENTRY with a tree    row made from its record
  *
- * The trash is never emptied because a row is missing. All of the stage goes.
+ * The trash is never emptied because a row is missing. All of the stage goes. What lies elsewhere (rows with a
+ * location) is not looked for in the root: it is kept, and looked into later.
  */
 #include <string.h>
 
@@ -40,6 +45,8 @@ struct reconcile {
 	void (*ready)(struct venvd *);
 	json_t *names;          /* name -> inode, of what the root holds and no row claims yet */
 	json_t *known;          /* names that rows claim: to be looked into afterwards */
+	json_t *paths;          /* locations of rows, likewise */
+	json_t *settled;        /* names of what was being made: nothing more is concluded about them */
 	json_t *trash;          /* entry -> what the scan says of it */
 	json_t *empty;          /* entries of the trash without a tree: they go */
 	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
@@ -75,6 +82,8 @@ static void reconcile_free(struct reconcile *rec)
 {
 	json_decref(rec->names);
 	json_decref(rec->known);
+	json_decref(rec->paths);
+	json_decref(rec->settled);
 	json_decref(rec->trash);
 	json_decref(rec->empty);
 	json_decref(rec->stage);
@@ -88,10 +97,12 @@ static void reconcile_free(struct reconcile *rec)
 static void reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
 {
 	struct environment *other = environment_new(env->name);
+	char *location = xstrdup(env->location);
 	log_info("'%s' is another directory than the one that was known", env->name);
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
 	other->origin = xstrdup("adopted");
+	other->location = location;
 	environment_take_inspection(other, found);
 	index_add(v->index, other);
 	store_put(v->store, other, NULL, NULL);
@@ -113,15 +124,38 @@ static bool reconcile_same(const struct environment *env, const json_t *found)
 	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
 }
 
-static void reconcile_look(struct venvd *v, const json_t *found)
+/* By its name, or by its path if it lies elsewhere: those are few. */
+static struct environment *reconcile_looked_at(const struct venvd *v, const json_t *found)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
+	struct environment *env = NULL;
+	if (name == NULL || name[0] != '/')
+		return name != NULL ? index_get(v->index, name) : NULL;
+	while ((env = index_next(v->index, env != NULL ? env->name : NULL)) != NULL)
+		if (env->location != NULL && strcmp(env->location, name) == 0)
+			break;
+	return env;
+}
+
+static void reconcile_drop(struct venvd *v, struct environment *env)
+{
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+}
+
+static void reconcile_look(struct venvd *v, const json_t *found)
+{
 	const char *kind = json_string_value(json_object_get(found, "kind"));
-	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
+	struct environment *env = reconcile_looked_at(v, found);
 	/* The worker may have looked before somebody deleted, restored or made it. */
-	if (env == NULL || kind == NULL || env->touched || env->intent != INTENT_NONE)
+	if (env == NULL || kind == NULL || env->touched)
 		return;
 	bool lost = strcmp(kind, "absent") == 0;
+	if (env->intent != INTENT_NONE) {
+		if (lost && env->location != NULL)      /* its creation came to nothing */
+			reconcile_drop(v, env);
+		return;
+	}
 	bool emptied = strcmp(kind, "other") == 0;
 	if (!lost && !emptied && !reconcile_same(env, found)) {
 		reconcile_replace(v, env, found);
@@ -196,9 +230,9 @@ static void reconcile_step(struct reconcile *rec)
 	if (json_array_size(rec->empty) > 0 && !v->stopping)
 		job_start_background(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash",
 		    "entries", rec->empty), 0, NULL, reconcile_emptied, NULL);
-	if (json_array_size(rec->known) > 0 && !v->stopping)
-		job_start_background(v->jobs, json_pack("{s:s,s:O}", "op", "inspect", "names", rec->known), 0,
-		    reconcile_look_frame, reconcile_look_done, v);
+	if (json_array_size(rec->known) + json_array_size(rec->paths) > 0 && !v->stopping)
+		job_start_background(v->jobs, json_pack("{s:s,s:O,s:O}", "op", "inspect", "names", rec->known,
+		    "paths", rec->paths), 0, reconcile_look_frame, reconcile_look_done, v);
 	rec->ready(v);
 	reconcile_record(rec);
 	reconcile_free(rec);
@@ -278,21 +312,101 @@ static void reconcile_adopt(struct reconcile *rec)
 
 /* --- before: what was under way --- */
 
+/* Whether the scan saw this environment's directory at its name; it is then no stranger any more. */
+static bool reconcile_claim_name(struct reconcile *rec, const struct environment *env)
+{
+	const json_t *ino = json_object_get(rec->names, env->name);
+	if (ino == NULL || env->ino == 0 || json_integer_value(ino) != env->ino)
+		return false;
+	json_object_del(rec->names, env->name);
+	json_array_append_new(rec->known, json_string(env->name));
+	return true;
+}
+
+/* An unfinished creation: the row, and what it was to replace. */
 struct rollback {
 	struct reconcile *rec;
 	struct environment *env;
 };
 
-static void reconcile_drop(struct venvd *v, struct environment *env)
-{
-	store_drop(v->store, env->id, NULL, NULL);
-	index_remove(v->index, env);
-}
-
 /* The name that a creation has in the stage. */
 static json_t *reconcile_stage_entry(const struct environment *env)
 {
 	return json_sprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);
+}
+
+/* The row in the trash of the one that env was to replace; NULL. */
+static struct environment *reconcile_predecessor(const struct venvd *v, const struct environment *env)
+{
+	struct environment *old = env->entry != NULL ?
+	    index_trash_next(v->index, env->name, INT64_MAX, "") : NULL;
+	while (old != NULL && strcmp(old->name, env->name) == 0) {
+		if (old->entry != NULL && strcmp(old->entry, env->entry) == 0)
+			return old;
+		old = index_trash_next(v->index, old->name, old->deleted_at, old->id);
+	}
+	return NULL;
+}
+
+/* env is the old one again, under its old id; its row in the trash goes. */
+static void reconcile_take_over(struct reconcile *rec, struct environment *env, struct environment *old)
+{
+	struct venvd *v = rec->venvd;
+	struct environment *row = environment_copy(old);
+	log_info("an interrupted recreation of '%s' was taken back", env->name);
+	memcpy(row->id, env->id, sizeof(row->id));
+	row->intent = INTENT_NONE;
+	row->deleted_at = row->expires_at = 0;
+	row->state = row->problem != NULL ? STATE_BROKEN : STATE_READY;
+	free(row->entry);
+	row->entry = NULL;
+	environment_assign(env, row);
+	index_set_state(v->index, env, row->state);
+	environment_free(row);
+	store_put(v->store, env, NULL, NULL);
+	reconcile_drop(v, old);
+	json_array_append_new(rec->known, json_string(env->name));
+}
+
+static void reconcile_restored(enum error_code code, const json_t *result, void *arg)
+{
+	struct rollback *back = arg;
+	struct reconcile *rec = back->rec;
+	struct environment *old = reconcile_predecessor(rec->venvd, back->env);
+	if (code == ERROR_NONE && old != NULL) {
+		reconcile_take_over(rec, back->env, old);
+	} else {
+		log_error("'%s' could not be taken back out of the trash: %s", back->env->name,
+		    job_reason(code, result));
+		reconcile_drop(rec->venvd, back->env);
+	}
+	free(back);
+	rec->waiting--;
+	reconcile_step(rec);
+}
+
+/* What env has begun to make is gone: so is env, or it is what it was. */
+static void reconcile_unmade(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	struct environment *old = reconcile_predecessor(v, env);
+	replay_forget_environment(v->replay, env->id, env->created_at);
+	if (old != NULL && reconcile_claim_name(rec, old)) {
+		json_array_remove(rec->known, json_array_size(rec->known) - 1);
+		reconcile_take_over(rec, env, old);     /* it had not been moved yet */
+		return;
+	}
+	if (old == NULL || !json_is_true(json_object_get(json_object_get(rec->trash, env->entry), "tree"))) {
+		reconcile_drop(v, env);
+		return;
+	}
+	struct rollback *back = xcalloc(1, sizeof(*back));
+	*back = (struct rollback){ rec, env };
+	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", "restore", "name", env->name, "ino",
+	    (json_int_t)old->ino, "btime", (json_int_t)old->btime_ns, "entry", old->entry);
+	rec->waiting++;
+	if (!jobs_short(v->jobs, order, reconcile_restored, back))
+		reconcile_restored(ERROR_FAILED, NULL, back);
 }
 
 static void reconcile_discarded(enum error_code code, const json_t *result, void *arg)
@@ -304,7 +418,7 @@ static void reconcile_discarded(enum error_code code, const json_t *result, void
 	if (code == ERROR_NONE) {
 		log_info("an interrupted creation of '%s' was taken back", back->env->name);
 		json_array_append_new(rec->stage, reconcile_stage_entry(back->env));
-		reconcile_drop(v, back->env);
+		reconcile_unmade(rec, back->env);
 	} else {
 		free(back->env->problem);
 		back->env->problem = xstrdup("its creation was interrupted, and it could not be taken back");
@@ -324,17 +438,6 @@ static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 	rec->waiting++;
 	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
 		reconcile_discarded(ERROR_FAILED, NULL, back);
-}
-
-/* Whether the scan saw this environment's directory at its name; it is then no stranger any more. */
-static bool reconcile_claim_name(struct reconcile *rec, const struct environment *env)
-{
-	const json_t *ino = json_object_get(rec->names, env->name);
-	if (ino == NULL || env->ino == 0 || json_integer_value(ino) != env->ino)
-		return false;
-	json_object_del(rec->names, env->name);
-	json_array_append_new(rec->known, json_string(env->name));
-	return true;
 }
 
 /* An entry's name is its own: a tree of another inode there (from a backup, say) is the same one. */
@@ -363,19 +466,49 @@ static void reconcile_intent_taken_back(struct venvd *v, struct environment *env
 	store_put(v->store, env, NULL, NULL);
 }
 
+/* It lies elsewhere: what became of it is seen when it is looked into. */
+static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	json_array_append_new(rec->paths, json_string(env->location));
+	if (env->intent == INTENT_CREATE) {
+		free(env->problem);
+		env->problem = xstrdup("its creation was interrupted; 'create --clear' makes it anew");
+		index_set_state(v->index, env, STATE_BROKEN);
+	} else if (env->intent != INTENT_NONE) {
+		index_set_state(v->index, env, STATE_READY);
+		reconcile_intent_taken_back(v, env);
+	}
+}
+
+/* Rows of what was being made. First of all: what they replace is in the trash, or is there again. */
+static void reconcile_unfinished(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	if ((env->intent != INTENT_CREATE && env->intent != INTENT_CLAIM) || env->location != NULL)
+		return;
+	json_object_set_new(rec->settled, env->name, json_true());
+	if (!reconcile_claim_name(rec, env)) {
+		reconcile_unmade(rec, env);
+	} else if (env->intent == INTENT_CLAIM) {
+		index_set_state(v->index, env, STATE_READY);
+		reconcile_intent_taken_back(v, env);
+	} else {
+		json_array_remove(rec->known, json_array_size(rec->known) - 1);
+		reconcile_roll_back(rec, env);
+	}
+}
+
 static void reconcile_live(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
-	if (env->intent == INTENT_CREATE) {
-		if (reconcile_claim_name(rec, env)) {
-			json_array_remove(rec->known, json_array_size(rec->known) - 1);
-			reconcile_roll_back(rec, env);
-		} else {
-			reconcile_drop(v, env);
-		}
+	if (env->location != NULL) {
+		reconcile_elsewhere(rec, env);
 		return;
 	}
 	if (reconcile_claim_name(rec, env)) {
+		if (env->intent == INTENT_REBUILD)
+			index_set_state(v->index, env, STATE_READY);
 		if (env->intent != INTENT_NONE)
 			reconcile_intent_taken_back(v, env);
 		return;
@@ -520,9 +653,14 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 	rec->waiting++;         /* ours, until every order is given */
 	size_t live_count, trash_count;
 	struct environment **live = reconcile_rows(v, false, &live_count);
+	for (size_t i = 0; i < live_count; i++)
+		reconcile_unfinished(rec, live[i]);
+	free(live);
+	live = reconcile_rows(v, false, &live_count);
 	struct environment **trashed = reconcile_rows(v, true, &trash_count);
 	for (size_t i = 0; i < live_count; i++)
-		reconcile_live(rec, live[i]);
+		if (json_object_get(rec->settled, live[i]->name) == NULL)
+			reconcile_live(rec, live[i]);
 	for (size_t i = 0; i < trash_count; i++)
 		reconcile_trashed(rec, trashed[i]);
 	free(live);
@@ -543,6 +681,8 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->ready = ready;
 	rec->names = json_object();
 	rec->known = json_array();
+	rec->paths = json_array();
+	rec->settled = json_object();
 	rec->trash = json_object();
 	rec->empty = json_array();
 	rec->stage = json_array();

@@ -212,12 +212,13 @@ void replay_take_back(struct replay *replay, struct replay_record *record)
 	store_drop_request(replay->venvd->store, record->row.id);
 }
 
-void replay_forget_environment(struct replay *replay, const char *env_id)
+void replay_forget_environment(struct replay *replay, const char *env_id, int64_t since_us)
 {
 	struct replay_record *record, *next;
 	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
 		next = TAILQ_NEXT(record, entry);
-		if (record->row.error != NULL || strcmp(record->row.environment_id, env_id) != 0)
+		if (record->row.error != NULL || record->row.at_us < since_us ||
+		    strcmp(record->row.environment_id, env_id) != 0)
 			continue;
 		store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);

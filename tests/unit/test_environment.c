@@ -79,6 +79,54 @@ static void everything(void **state)
 	environment_free(env);
 }
 
+/* One outside of the root has the path it was given, and what it was made with is sent as it is kept. */
+static void elsewhere(void **state)
+{
+	struct environment *env = environment_new("a");
+
+	(void)state;
+	env->state = STATE_READY;
+	env->location = xstrdup("/src/a b/.venv");
+	env->executable = xstrdup("bin/python");
+	env->options = xstrdup("{\"python\":[\"3.12\"],\"copies\":true}");
+	json_equals(env, "/r", environment_field_bit("path") | environment_field_bit("executable") |
+	    environment_field_bit("options"), "{\"name\":\"a\",\"path\":\"/src/a b/.venv\","
+	    "\"executable\":\"/src/a b/.venv/bin/python\","
+	    "\"options\":{\"python\":[\"3.12\"],\"copies\":true}}");
+	json_t *record = environment_to_record(env);
+	struct environment *again = environment_from_record(record);
+	assert_string_equal(again->location, env->location);
+	assert_string_equal(again->options, env->options);
+	environment_free(again);
+	/* What is no option of ours is not sent to anybody. */
+	json_object_set_new(record, "options", json_pack("{s:b,s:i}", "copies", 1, "colour", 7));
+	again = environment_from_record(record);
+	assert_null(again->options);
+	environment_free(again);
+	json_decref(record);
+	environment_free(env);
+}
+
+/* Everything but what is the index's alone. */
+static void assignments(void **state)
+{
+	struct environment *env = environment_new("projA"), *from = full();
+	_cleanup_text_ struct text a = { 0 }, b = { 0 };
+
+	(void)state;
+	env->busy = env;
+	env->touched = true;
+	env->problem = xstrdup("old");
+	environment_assign(env, from);
+	environment_add_json(&a, env, "/r", FIELDS_ALL);
+	environment_add_json(&b, from, "/r", FIELDS_ALL);
+	assert_string_equal(a.data, b.data);
+	assert_ptr_equal(env->busy, env);
+	assert_true(env->touched);
+	environment_free(from);
+	environment_free(env);
+}
+
 static void selections(void **state)
 {
 	static const char *const names[] = { "id", "path", "state", "executable", "interpreter",
@@ -268,6 +316,7 @@ static void unfit_records(void **state)
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"..\"}",
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"a/b\"}",
 		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"entry\":\"\"}",
+		"{\"id\":\"0123456789abcdef\",\"name\":\"a\",\"location\":\"b\"}",
 	};
 
 	(void)state;
@@ -292,6 +341,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(fresh),
 		cmocka_unit_test(everything),
+		cmocka_unit_test(elsewhere),
+		cmocka_unit_test(assignments),
 		cmocka_unit_test(selections),
 		cmocka_unit_test(state_names),
 		cmocka_unit_test(copies),

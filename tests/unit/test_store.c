@@ -29,6 +29,8 @@ static struct environment *full_environment(void)
 	env->missing_since = 4;
 	env->problem = xstrdup("");
 	env->entry = xstrdup("projA~1~2");
+	env->location = xstrdup("/src/.venv");
+	env->options = xstrdup("{\"python\":[\"3.12\"],\"copies\":true}");
 	return env;
 }
 
@@ -65,11 +67,96 @@ static void create_and_reopen(void **state)
 	assert_int_equal(got->btime_ns, env->btime_ns);
 	assert_int_equal(got->missing_since, env->missing_since);
 	assert_string_equal(got->entry, env->entry);
+	assert_string_equal(got->location, env->location);
 	_cleanup_text_ struct text a = { 0 }, b = { 0 };
 	environment_add_json(&a, env, "/r", FIELDS_ALL);
 	environment_add_json(&b, got, "/r", FIELDS_ALL);
 	assert_string_equal(a.data, b.data);
 	environment_free(env);
+}
+
+static const char schema_001[] =
+#include "001-init.sql.inc"
+;
+
+/* A catalog as the first venvd left it: every row and index is there afterwards, and the new words are taken. */
+static void first_schema(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(sql(f, schema_001), SQLITE_OK);
+	assert_int_equal(sql(f,
+	    "INSERT INTO environment VALUES ('" ID_A "', 'a', 'ready', 'none', 7, 8, 'bin/python', '/p', 'cpython',"
+	    " '3.11.2', 'pr', '/src', 0, 1, 'created', 'venv', 1, 2, 3, 4, 'why', 'e');"
+	    "INSERT INTO environment VALUES ('" ID_B "', 'a', 'trashed', 'purge', 7, 8, NULL, NULL, NULL,"
+	    " NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 2, 3, 4, NULL, 'e');"
+	    "INSERT INTO request VALUES ('r', 'Create', 'f', '" ID_A "', NULL, NULL, 5)"), SQLITE_OK);
+	open_store(f);
+	load(f);
+	assert_int_equal(f->env_count, 2);
+	assert_int_equal(f->request_count, 1);
+	const struct environment *env = f->envs[0];
+	assert_string_equal(env->id, ID_A);
+	assert_int_equal(env->ino, 7);
+	assert_int_equal(env->missing_since, 4);
+	assert_string_equal(env->problem, "why");
+	assert_string_equal(env->entry, "e");
+	assert_null(env->location);
+	assert_null(env->options);
+	assert_int_equal(f->envs[1]->intent, INTENT_PURGE);
+	for (enum environment_intent intent = INTENT_CLAIM; intent <= INTENT_REBUILD; intent++) {
+		f->envs[0]->intent = intent;
+		store_put(f->store, f->envs[0], NULL, NULL);
+		reopen(f);
+		assert_int_equal(f->envs[0]->intent, intent);
+	}
+	/* A live name is still there once. */
+	put(f, ID_C, "a", STATE_READY, NULL);
+	reopen(f);
+	assert_int_equal(f->env_count, 2);
+	assert_string_equal(f->envs[1]->id, ID_C);
+}
+
+/* An environment and what a request led to: one commit, and each can be dropped alone. */
+static void both(void **state)
+{
+	struct fixture *f = *state;
+	struct store_request request = { .id = (char[]){ "r" }, .method = (char[]){ "Create" }, .at_us = 1 };
+	struct environment *env = environment_new("a");
+
+	strcpy(request.environment_id, env->id);
+	open_store(f);
+	store_start(f->store);
+	store_put_both(f->store, env, &request, done_cb, f);
+	wait_for(f, 1);
+	reopen(f);
+	assert_int_equal(f->env_count, 1);
+	assert_int_equal(f->request_count, 1);
+	assert_string_equal(f->requests[0]->environment_id, env->id);
+	store_drop_request(f->store, "r");
+	store_drop_request(f->store, "never there");
+	reopen(f);
+	assert_int_equal(f->env_count, 1);
+	assert_int_equal(f->request_count, 0);
+	environment_free(env);
+}
+
+/* What nobody waits for does not wait for ever. */
+static void lazily(void **state)
+{
+	struct fixture *f = *state;
+
+	open_store(f);
+	store_start(f->store);
+	put(f, ID_A, "a", STATE_READY, NULL);
+	assert_false(store_idle(f->store));
+	wait_idle(f);
+	put(f, ID_B, "b", STATE_READY, NULL);
+	put(f, ID_C, "c", STATE_READY, done_cb);
+	wait_for(f, 1);
+	assert_true(store_idle(f->store));
+	reopen(f);
+	assert_int_equal(f->env_count, 3);
 }
 
 static void in_memory(void **state)
@@ -97,7 +184,7 @@ static void empty_file(void **state)
 	store_start(f->store);
 	put(f, ID_A, "a", STATE_READY, NULL);
 	close_store(f);
-	assert_int_equal(number(f, "PRAGMA user_version"), 1);
+	assert_int_equal(number(f, "PRAGMA user_version"), 2);
 	assert_int_equal(number(f, "PRAGMA application_id"), 1986358884);
 	assert_int_equal(number(f, "SELECT count(*) FROM environment"), 1);
 	assert_int_equal(number(f,
@@ -334,6 +421,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(create_and_reopen),
+		TEST(first_schema),
+		TEST(both),
+		TEST(lazily),
 		TEST(in_memory),
 		TEST(empty_file),
 		TEST(groups),
