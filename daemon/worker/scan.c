@@ -215,26 +215,9 @@ static void list_bucket(json_t *list, int pool_fd, const char *name)
 	    "entries", entries));
 }
 
-static json_t *describe_image(int images_fd, const char *name)
-{
-	const struct image *image = image_get(name);
-	_cleanup_free_ char *used = xasprintf("%s/" IMAGE_USED, name);
-	struct stat st;
-	if (!image || (fstatat(images_fd, used, &st, AT_SYMLINK_NOFOLLOW) < 0 &&
-	    fstatat(images_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0))
-		return NULL;
-	json_t *ret = json_pack("{sosIsIsoso}", "image", failure_text(name), "usedAt",
-	    (json_int_t)st.st_mtim.tv_sec * 1000000 + st.st_mtim.tv_nsec / 1000, "bytes",
-	    (json_int_t)image->bytes, "python", failure_text(image->python), "version",
-	    failure_text(image->version));
-	if (image->delegate)
-		json_object_set_new(ret, "delegate", failure_text(image->delegate));
-	return ret;
-}
-
 static void list_image(json_t *list, int images_fd, const char *name)
 {
-	json_t *image = describe_image(images_fd, name);
+	json_t *image = image_describe(name);
 	if (image) {
 		json_array_append_new(list, image);
 		return;
