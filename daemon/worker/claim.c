@@ -99,7 +99,7 @@ static int miss_place(const struct claim *c, const char *reason)
 
 static int miss_interpreter(const struct claim *c)
 {
-	json_t *order = json_pack("{sssO?sO?sisO?}", "op", "resolve", "search", c->search, "python", c->python,
+	json_t *order = json_pack("{ss, sO?, sO?, si, sO?}", "op", "resolve", "search", c->search, "python", c->python,
 	    "probeMs", c->probe_ms, "caller", c->caller_json);
 	_cleanup_free_ char *text = json_dumps(order, JSON_COMPACT | JSON_SORT_KEYS);
 	char digest[SHA256_DIGEST_STRING_LENGTH];
@@ -109,14 +109,14 @@ static int miss_interpreter(const struct claim *c)
 
 static int miss_image(const struct claim *c)
 {
-	return miss(c, "image", xasprintf("image~%s", c->key), json_pack("{sssosbsisO?}", "op", "image", "python",
+	return miss(c, "image", xasprintf("image~%s", c->key), json_pack("{ss, so, sb, si, sO?}", "op", "image", "python",
 	    failure_text(c->interpreter.path), "withoutPip", c->without_pip, "probeMs", c->probe_ms, "caller",
 	    c->caller_json));
 }
 
 static json_t *fill_order(const struct claim *c)
 {
-	return json_pack("{ssssssiososb}", "op", "fill", "image", c->key, "bucket", c->bucket, "umask",
+	return json_pack("{ss, ss, ss, si, so, sb}", "op", "fill", "image", c->key, "bucket", c->bucket, "umask",
 	    (int)c->caller.umask, "copies", c->copies ? json_string(c->base) : json_null(), "verify", 0);
 }
 
@@ -276,7 +276,7 @@ static int take_entry(struct claim *c, const struct places *p, struct failure *f
 
 static void say_reserved(struct claim *c)
 {
-	json_t *fields = json_pack("{sIsIsososssssIso}", "ino", (json_int_t)c->identity.ino, "btime",
+	json_t *fields = json_pack("{sI, sI, so, so, ss, ss, sI, so}", "ino", (json_int_t)c->identity.ino, "btime",
 	    (json_int_t)c->identity.btime_ns, "interpreter", interpreter_json(&c->interpreter), "reason",
 	    c->interpreter.reason ? failure_text(c->interpreter.reason) : json_string(""), "image", c->key,
 	    "bucket", c->bucket, "left", (json_int_t)c->left, "order", fill_order(c));
