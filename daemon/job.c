@@ -567,19 +567,27 @@ static void job_dropped_cb(evutil_socket_t fd, short what, void *arg)
 	job_finish(arg, ERROR_CANCELLED, NULL);
 }
 
-void job_cancel(struct job *j)
+/* It ends so, but only when its caller has kept the pointer. */
+static void job_drop(struct job *j, enum error_code end, json_t *parameters)
 {
 	struct timeval now = { 0, 0 };
-	if (j->end != ERROR_NONE)
-		return;
-	j->end = ERROR_CANCELLED;
-	if (j->worker != NULL) {
-		worker_end(j->worker);
-		return;
-	}
-	job_unqueue(j);
+	j->end = end;
+	j->end_parameters = parameters;
 	j->timer = evtimer_new(j->jobs->venvd->base, job_dropped_cb, j);
 	event_add(j->timer, &now);
+}
+
+void job_cancel(struct job *j)
+{
+	if (j->end != ERROR_NONE)
+		return;
+	if (j->worker == NULL) {
+		job_unqueue(j);
+		job_drop(j, ERROR_CANCELLED, NULL);
+	} else {
+		j->end = ERROR_CANCELLED;
+		worker_end(j->worker);
+	}
 }
 
 void jobs_cancel_all(struct jobs *jobs)
@@ -595,11 +603,16 @@ void jobs_cancel_all(struct jobs *jobs)
 
 /* --- short orders --- */
 
-static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+static bool jobs_have_resident(struct jobs *jobs)
 {
 	if (jobs->resident == NULL || jobs->resident->socket == NULL || jobs->resident->exited)
 		jobs->resident = worker_new(jobs, true);
-	if (jobs->resident == NULL || jobs->short_count >= LIMIT_SHORT_ORDERS) {
+	return jobs->resident != NULL;
+}
+
+static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+{
+	if (!jobs_have_resident(jobs) || jobs->short_count >= LIMIT_SHORT_ORDERS) {
 		json_decref(order);
 		return NULL;
 	}
@@ -619,7 +632,13 @@ bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 
 struct job *jobs_claim(struct jobs *jobs, json_t *order, job_frame_fn *frame, job_done_fn *done, void *arg)
 {
-	struct job *j = job_start_short(jobs, order, done, arg);
+	struct job *j;
+	if (!jobs_have_resident(jobs)) {
+		j = job_new(jobs, order, done, arg);
+		job_drop(j, ERROR_FAILED, json_pack("{s:s}", "reason", "no worker could be started"));
+		return j;
+	}
+	j = job_start_short(jobs, order, done, arg);
 	if (j == NULL)
 		return NULL;
 	j->claim = true;

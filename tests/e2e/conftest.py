@@ -138,7 +138,8 @@ class Daemon:
             self.process = subprocess.Popen(
                 [*wrapper, str(binary), "--root", str(root), "--ready-fd", str(write), *map(str, options)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[write],
-                env={**os.environ, "VENVD_CONFIG": "/dev/null", **(env or {})})
+                # No configuration, and no image that no test has asked for: one takes seconds.
+                env={"VENVD_POOL": "0", **os.environ, "VENVD_CONFIG": "/dev/null", **(env or {})})
         os.close(write)
         self.said = self._read_line(read)
         os.close(read)
@@ -239,7 +240,8 @@ def venvctl(root, tmp_path):
     def run(*args, env=None, unset=(), timeout=DEADLINE * 3, **kwargs):
         environment = {k: v for k, v in os.environ.items()
                        if not k.startswith(("VENVD_", "VIRTUAL_ENV", "XDG_")) and k not in ("WORKON_HOME", *unset)}
-        environment.update({"HOME": str(home), "VENVD_ROOT": str(root), "VENVD_CONFIG": "/dev/null", **(env or {})})
+        environment.update({"HOME": str(home), "VENVD_ROOT": str(root), "VENVD_CONFIG": "/dev/null",
+                            "VENVD_POOL": "0", **(env or {})})
         used.add(environment.get("VENVD_ROOT", str(root)))
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("stdout", subprocess.PIPE)
