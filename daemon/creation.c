@@ -49,6 +49,7 @@ struct creation {
 	bool has_row;
 	bool staged;                    /* the stage may have something of ours */
 	bool went;                      /* "go" was said: NAME may be there */
+	bool found;                     /* there is still an environment, after a rebuild that failed */
 	bool moved;                     /* the old one may be in the trash */
 	enum error_code error;          /* what will be answered once it is rolled back */
 	json_t *error_parameters;
@@ -191,6 +192,18 @@ static void creation_restore(struct creation *c)
 		creation_lose_name(c, "no worker takes it now");
 }
 
+/* Its row stays. With INTENT_CREATE the next start tries again, and adopts nothing half-made. */
+static void creation_leave_broken(struct creation *c, enum environment_intent intent)
+{
+	struct environment *env = c->op.env;
+	env->intent = intent;
+	free(env->problem);
+	env->problem = xstrdup(intent == INTENT_NONE ? "nothing is left of it: its rebuilding failed" :
+	    "its creation failed, and what was made could not be taken away");
+	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
+	store_put(c->op.venvd->store, env, NULL, NULL);
+}
+
 static void creation_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
@@ -201,24 +214,20 @@ static void creation_discarded(enum error_code code, const json_t *result, void 
 	}
 	log_error("what was made of '%s' could not be taken away: %s", env->name,
 	    job_reason(code, result));
-	/* Its row stays, and with it the intent: the next start tries again, and adopts nothing half-made. */
-	env->intent = INTENT_CREATE;
-	free(env->problem);
-	env->problem = xstrdup("its creation failed, and what was made could not be taken away");
-	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
 	operation_take_back(&c->op);
-	store_put(c->op.venvd->store, env, NULL, NULL);
+	creation_leave_broken(c, INTENT_CREATE);
 	creation_answer_error(c);
 }
 
-/* What a rebuild that failed has left. */
+/* What has been left of one that is not ours to take away. */
 static void creation_look_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct creation *c = arg;
 	(void)kind;
-	if (!environment_take_inspection(c->op.env, json_array_get(json_object_get(frame, "environments"), 0)))
-		return;
-	c->op.env->intent = INTENT_NONE;
+	if (c->before != NULL)
+		environment_assign(c->op.env, c->before);
+	c->found = environment_take_inspection(c->op.env,
+	    json_array_get(json_object_get(frame, "environments"), 0));
 }
 
 static void creation_looked(enum error_code code, const json_t *result, void *arg)
@@ -228,20 +237,16 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 	struct environment *env = c->op.env;
 	(void)code, (void)result;
 	operation_take_back(&c->op);
-	if (env->intent == INTENT_NONE || c->before != NULL) {
-		enum environment_state state = env->state;
-		if (env->intent != INTENT_NONE) {
-			free(env->problem);
-			env->problem = xstrdup("it was being rebuilt, and that failed");
-			state = STATE_BROKEN;
-		}
-		env->intent = INTENT_NONE;
-		index_set_state(v->index, env, state);
-		store_put(v->store, env, NULL, NULL);
-	} else {
+	if (!c->found && c->before == NULL) {
 		c->op.env = NULL;
 		store_drop(v->store, env->id, NULL, NULL);
 		index_remove(v->index, env);
+	} else if (!c->found || c->intent == INTENT_CREATE) {
+		creation_leave_broken(c, c->found ? INTENT_CREATE : INTENT_NONE);
+	} else {
+		env->intent = INTENT_NONE;
+		index_set_state(v->index, env, env->state);
+		store_put(v->store, env, NULL, NULL);
 	}
 	creation_answer_error(c);
 }
@@ -265,12 +270,10 @@ static void creation_roll_back(struct creation *c)
 	if (c->job != NULL || c->committing)
 		return;                 /* their end leads here again */
 	c->op.cancel = NULL;
-	if (c->went && c->intent == INTENT_REBUILD) {
+	if (c->went && (c->intent == INTENT_REBUILD || c->op.env->location != NULL)) {
 		creation_look(c);
 	} else if (c->went) {
 		json_t *order = creation_identity("discard", c->op.env, c->entry);
-		if (c->op.env->location != NULL)
-			json_object_set_new(order, "path", json_string(c->op.env->location));
 		if (!jobs_short(c->op.venvd->jobs, order, creation_discarded, c))
 			creation_discarded(ERROR_FAILED, NULL, c);
 	} else {
@@ -507,6 +510,8 @@ static void creation_claimed(enum error_code code, const json_t *result, void *a
 	c->claiming = false;
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
+	else if (miss == NULL && json_object_get(result, "environment") == NULL)
+		creation_fail_reason(c, ERROR_FAILED, "its worker has answered nothing");
 	if (c->error != ERROR_NONE) {
 		creation_roll_back(c);
 	} else if (miss != NULL) {

@@ -97,7 +97,8 @@
  *          pool {buckets:[{bucket, image, entries:N}], images:[{image, usedAt:us, bytes, python, version,
  *          delegate:reason|absent}]}
  *          -> {truncated:true|absent}
- * inspect  {names:[...]}   frames: environments {environments:[{...}]} (up to 64 each)
+ * inspect  {names:[...], paths:[absolute path,...]|absent}   frames: environments {environments:[{...}]}
+ *          (up to 64 each); "name" of one that was asked for by path is that path
  *          each: name, kind ("environment", "foreign", "other", "absent"), ino, btime, and for the first two
  *          what was found of: problem (broken, or why foreign), creator, implementation, version, prompt,
  *          project, systemSitePackages, pip, interpreter, executable (relative to the environment's

@@ -174,7 +174,8 @@ static bool look_inside(struct look *l)
 /* Why it is not ours to touch; owned, NULL if it is. */
 static char *find_foreign(const struct look *l, const char *name)
 {
-	const char *rule = name_rule_broken(name);
+	/* One elsewhere goes by its path here; its name is the daemon's. */
+	const char *rule = name[0] == '/' ? NULL : name_rule_broken(name);
 	if (rule)
 		return xasprintf("unfit name: %s", rule);
 	if (l->st.stx_uid == geteuid())
@@ -320,27 +321,35 @@ json_t *inspect_one(int root_fd, const char *name)
 	return out;
 }
 
+/* What is found goes out in frames of so many. */
+static int batch_add(const json_t *order, json_t **batch, json_t *found, struct failure *f)
+{
+	json_array_append_new(*batch, found);
+	if (json_array_size(*batch) < INSPECT_BATCH)
+		return 0;
+	talk_frame(order, "environments", json_pack("{so}", "environments", *batch));
+	*batch = json_array();
+	return talk_gone() ? failure_gone(f) : 0;
+}
+
 int do_inspect(json_t *order, json_t **ret, struct failure *f)
 {
 	(void)ret;
-	json_t *names, *batch = json_array(), *name;
+	json_t *names, *paths = NULL, *item;
+	json_auto_t *batch = json_array();
 	size_t i;
-	talk_unpack(order, "{s:o}", "names", &names);
-	json_array_foreach(names, i, name) {
-		if (!json_is_string(name))
-			continue;
-		json_array_append_new(batch, inspect_one(WORKER_FD_ROOT, json_string_value(name)));
-		if (json_array_size(batch) < INSPECT_BATCH)
-			continue;
-		talk_frame(order, "environments", json_pack("{so}", "environments", batch));
-		batch = json_array();
-		if (talk_gone()) {
-			json_decref(batch);
-			return failure_gone(f);
-		}
+	talk_unpack(order, "{s:o, s?o}", "names", &names, "paths", &paths);
+	json_array_foreach(names, i, item)
+		if (json_is_string(item) &&
+		    batch_add(order, &batch, inspect_one(WORKER_FD_ROOT, json_string_value(item)), f) < 0)
+			return -1;
+	json_array_foreach(paths, i, item) {
+		const char *path = json_string_value(item);
+		if (path && path[0] == '/' &&
+		    batch_add(order, &batch, inspect_elsewhere(AT_FDCWD, path, path), f) < 0)
+			return -1;
 	}
 	if (json_array_size(batch) > 0)
 		talk_frame(order, "environments", json_pack("{sO}", "environments", batch));
-	json_decref(batch);
 	return 0;
 }
