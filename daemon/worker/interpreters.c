@@ -174,8 +174,9 @@ int do_resolve(json_t *order, json_t **ret, struct failure *f)
 	_cleanup_free_ const char **dirs = resolve_search(search, &resolution.managed_first);
 	resolution.specs = specs;
 	resolution.dirs = dirs;
-	if (resolve(&resolution, &i, f) < 0)
-		return -1;
+	int r = resolve(&resolution, &i, f);
+	if (r != 0)
+		return r < 0 ? -1 : 0;          /* nobody was to be asked */
 	*ret = json_pack("{sososssO}", "interpreter", interpreter_json(&i), "reason", failure_text(i.reason),
 	    "rule", i.rule, "warnings", warnings);
 	return 0;

@@ -337,6 +337,7 @@ int known_get(const char *path, struct interpreter *ret, struct failure *f)
 		return 1;
 	if (!e->failure) {
 		interpreter_copy(ret, &e->answer);
+		ret->in_environment = now.beside.numbers[1] != 0 || now.above.numbers[1] != 0;
 		return 0;
 	}
 	if (!failure_holds(e))

@@ -15,6 +15,8 @@
 #include "probe.h"
 #include "trust.h"
 
+#define LOOKS_KEPT 64
+
 /* Runs on 2.6 too. The leading 1 is the number of this form; what follows the sixth item is for images,
  * and an answer without it is an answer. */
 static const char snippet[] =
@@ -96,13 +98,41 @@ bool probe_is_old(const struct interpreter *i)
 	return i->numbers[0] < 3 || (i->numbers[0] == 3 && i->numbers[1] < 6);
 }
 
-bool probe_is_shim(const char *path)
+/* What a file's first bytes were, remembered while the file is the same. */
+struct look {
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec mtime, ctime;
+	bool shim;
+};
+
+static bool read_shim(const char *path)
 {
 	char magic[2];
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	return fd >= 0 && read(fd, magic, 2) == 2 && magic[0] == '#' && magic[1] == '!';
+}
+
+bool probe_is_shim(const char *path)
+{
+	static struct look kept[LOOKS_KEPT];
+	static size_t next;
 	struct stat st;
-	return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-	    read(fd, magic, 2) == 2 && magic[0] == '#' && magic[1] == '!';
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	struct look now = {
+		.dev = st.st_dev, .ino = st.st_ino, .size = st.st_size, .mtime = st.st_mtim, .ctime = st.st_ctim,
+	};
+	for (size_t i = 0; i < LOOKS_KEPT; i++)
+		if (kept[i].ino == now.ino && kept[i].dev == now.dev && kept[i].size == now.size &&
+		    memcmp(&kept[i].mtime, &now.mtime, sizeof(now.mtime)) == 0 &&
+		    memcmp(&kept[i].ctime, &now.ctime, sizeof(now.ctime)) == 0)
+			return kept[i].shim;
+	now.shim = read_shim(path);
+	kept[next] = now;
+	next = (next + 1) % LOOKS_KEPT;
+	return now.shim;
 }
 
 bool probe_in_environment(const char *path)

@@ -12,6 +12,7 @@ struct interpreter {
 	char *version;          /* "3.12.1", "3.14.0rc1" */
 	int numbers[3];
 	bool has_venv, has_ensurepip;
+	bool in_environment;    /* told by known.c: there is a pyvenv.cfg beside or above it */
 	/* What images need, as it said so, owned: {"executable", "baseExecutable"|null, "basePrefix", "stdlib",
 	 * "cacheTag", "scheme":{"scripts","include","purelib" with "@" for the base}|null, "lib64":bool, "platform",
 	 * "encoding", "wheelDir"|null, "gilDisabled":bool, "debug":bool}. NULL: it said nothing of it. */

@@ -121,7 +121,7 @@ static int resolve_default(struct question *q)
 			return r;
 	}
 	for (size_t i = 0; (dir = search_programs(q->search, i)) && strcmp(dir->source, "PATH") == 0; i++) {
-		char *path = search_find(dir, "python3");
+		char *path = search_interpreter(dir, "python3");
 		if (path && probe_in_environment(path)) {
 			free(path);
 			continue;
@@ -169,16 +169,14 @@ static int resolve_path(struct question *q)
 	}
 	struct stat st;
 	if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
-		if (base_is_environment(path))
-			return take_base(q, path, "path", NULL);
-		_cleanup_free_ char *bin = xasprintf("%s/bin", path);
+		_cleanup_free_ char *top = path_absolute(path);
+		if (base_is_environment(top))
+			return take_base(q, top, "path", NULL);
+		_cleanup_free_ char *bin = xasprintf("%s/bin", strcmp(top, "/") == 0 ? "" : top);
 		struct search_dir dir = { .path = bin };
-		char *inside = search_python(&dir);
-		if (inside) {
-			int r = take(q, inside, "path", "path", xasprintf("the installation in '%s'", path));
-			free(inside);
-			return r;
-		}
+		_cleanup_free_ char *inside = search_python(&dir);
+		if (inside)
+			return take(q, inside, "path", "path", xasprintf("the installation in '%s'", top));
 	}
 	return take(q, path, "path", "path", xstrdup("named by its path"));
 }
@@ -189,6 +187,7 @@ static int take_installation(struct question *q, const char *prefix, const char 
 		return take_base(q, prefix, source, q->text);
 	_cleanup_free_ char *bin = xasprintf("%s/bin", prefix);
 	struct search_dir dir = { .path = bin };
+	dir.guessed = spec_read_installation(strrchr(prefix, '/') + 1, &dir.guess);
 	_cleanup_free_ char *path = search_python(&dir);
 	if (!path)
 		return NEXT;
@@ -338,15 +337,20 @@ static int try_candidate(struct question *q, const char *path, int known, const 
 	return 0;
 }
 
+/* Whether the interpreter at path, of which known_get() said `known`, is an environment's. */
+static bool is_of_environment(const struct question *q, const char *path, int known)
+{
+	return known == 0 ? q->ret->in_environment : probe_in_environment(path);
+}
+
 /* Takes path, which may be NULL. */
 static int try_program(struct question *q, char *path, const struct search_dir *dir, bool shims)
 {
 	int r = NEXT;
-	if (path && (dir->file || !probe_in_environment(path))) {
+	if (path && probe_is_shim(path) == shims) {
 		path = within_uv(q, path);
-		/* What is remembered was no shim. */
 		int known = known_get(path, q->ret, NULL);
-		if (shims == (known == 1 && probe_is_shim(path)))
+		if (dir->file || !is_of_environment(q, path, known))
 			r = try_candidate(q, path, known, strcmp(dir->source, "PATH") == 0 ? "PATH" : "version",
 			    dir->source, false);
 	}
@@ -357,7 +361,7 @@ static int try_program(struct question *q, char *path, const struct search_dir *
 static int try_programs(struct question *q, bool shims)
 {
 	char names[SPEC_NAMES][SPEC_NAME_BYTES];
-	size_t count = spec_names(&q->spec, names);
+	size_t count = spec_names(&q->spec, shims, names);
 	const struct search_dir *dir;
 	for (size_t i = 0; (dir = search_programs(q->search, i)); i++) {
 		int r = NEXT;
@@ -365,7 +369,7 @@ static int try_programs(struct question *q, bool shims)
 			r = try_program(q, xstrdup(dir->file), dir, shims);
 		else
 			for (size_t k = 0; r == NEXT && k < count; k++)
-				r = try_program(q, search_find(dir, names[k]), dir, shims);
+				r = try_program(q, search_interpreter(dir, names[k]), dir, shims);
 		if (r != NEXT)
 			return r;
 	}
@@ -387,10 +391,10 @@ static int try_installations(struct question *q, const char *only, bool exact)
 		    (dir->guessed && !spec_may_fit(&q->spec, &dir->guess)))
 			continue;
 		_cleanup_free_ char *path = search_python(dir);
-		if (!path || probe_in_environment(path))
+		if (!path || probe_is_shim(path))
 			continue;
 		int known = known_get(path, q->ret, NULL);
-		if (known == 1 && probe_is_shim(path))
+		if (is_of_environment(q, path, known))
 			continue;
 		int r = try_candidate(q, path, known, exact ? "installation" : "version", dir->source, false);
 		if (r != NEXT)

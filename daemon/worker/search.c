@@ -20,10 +20,14 @@
 #include "search.h"
 #include "util.h"
 
+#define NAMES_KEPT 64           /* directories whose lists are remembered */
+#define SETTLED_US 2000000
+
 static bool is_met(const struct search_list *l, const struct stat *st)
 {
 	for (size_t i = 0; i < l->count; i++)
-		if (!l->dirs[i].file && l->dirs[i].dev == st->st_dev && l->dirs[i].ino == st->st_ino)
+		if (!l->dirs[i].file && l->dirs[i].st.st_dev == st->st_dev &&
+		    l->dirs[i].st.st_ino == st->st_ino)
 			return true;
 	return false;
 }
@@ -39,7 +43,7 @@ static struct search_dir *add(struct search_list *l, char *path, const char *sou
 	if ((l->count & (l->count - 1)) == 0)
 		l->dirs = xreallocarray(l->dirs, l->count ? 2 * l->count : 1, sizeof(*l->dirs));
 	l->dirs[l->count] = (struct search_dir){
-		.path = path, .source = source, .dev = st.st_dev, .ino = st.st_ino,
+		.path = path, .source = source, .st = st,
 	};
 	return &l->dirs[l->count++];
 }
@@ -118,41 +122,33 @@ char *search_uv(const struct caller *caller)
 	return below(caller, "XDG_DATA_HOME", "uv/python", ".local/share/uv/python");
 }
 
-/* conda says in conda-meta/python-3.12.1-BUILD.json what it has installed. */
-static bool read_conda(int dir_fd, struct spec_candidate *ret)
+/* conda says in conda-meta/python-3.12.1-BUILD.json what it has installed. False if conda did not make it. */
+static bool read_conda(const char *prefix, struct search_dir *ret)
 {
-	int fd = openat(dir_fd, "conda-meta", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	bool found = false;
-	if (!dir) {
-		cleanup_fd(&fd);
+	_cleanup_free_ char *path = xasprintf("%s/conda-meta", prefix);
+	DIR *dir = opendir(path);
+	if (!dir)
 		return false;
-	}
-	for (struct dirent *e; !found && (e = readdir(dir));)
-		found = strncmp(e->d_name, "python-", 7) == 0 && e->d_name[7] >= '2' && e->d_name[7] <= '9' &&
-		    spec_read_installation(e->d_name, ret);
+	for (struct dirent *e; !ret->guessed && (e = readdir(dir));)
+		ret->guessed = strncmp(e->d_name, "python-", 7) == 0 && e->d_name[7] >= '2' &&
+		    e->d_name[7] <= '9' && spec_read_installation(e->d_name, &ret->guess);
 	closedir(dir);
-	return found;
+	return true;
 }
 
 /* Takes path: the directory of an installation, in which bin lies. */
 static void add_installation(struct search *s, char *path, const char *source)
 {
 	_cleanup_free_ char *prefix = path;
-	_cleanup_fd_ int fd = open(prefix, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return;
 	const char *slash = strrchr(prefix, '/');
 	struct search_dir *dir = add(&s->installed, xasprintf("%s/bin", prefix), source);
 	if (!dir)
 		return;
 	dir->name = xstrdup(slash ? slash + 1 : prefix);
-	if (faccessat(fd, "conda-meta", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+	/* What is named for its version is no conda. */
+	dir->guessed = strcmp(source, "conda") != 0 && spec_read_installation(dir->name, &dir->guess);
+	if (!dir->guessed && read_conda(prefix, dir))
 		dir->source = "conda";
-		dir->guessed = read_conda(fd, &dir->guess);
-	} else {
-		dir->guessed = spec_read_installation(dir->name, &dir->guess);
-	}
 }
 
 static int is_version(const struct dirent *e)
@@ -196,6 +192,14 @@ static void add_conda_listed(struct search *s, const char *home)
 			add_installation(s, xstrdup(line), "conda");
 }
 
+static void add_conda_top(struct search *s, const char *top)
+{
+	if (access(top, F_OK) < 0)
+		return;
+	add_installation(s, xstrdup(top), "conda");
+	add_installations(s, xasprintf("%s/envs", top), "conda");
+}
+
 static void add_conda(struct search *s)
 {
 	static const char *const names[] = {
@@ -207,11 +211,10 @@ static void add_conda(struct search *s)
 		add_installation(s, xstrdup(active), "conda");
 	for (size_t i = 0; i < ARRAY_LENGTH(tops); i++)
 		for (size_t k = 0; tops[i] && k < ARRAY_LENGTH(names); k++) {
-			add_installation(s, xasprintf("%s/%s", tops[i], names[k]), "conda");
-			add_installations(s, xasprintf("%s/%s/envs", tops[i], names[k]), "conda");
+			_cleanup_free_ char *top = xasprintf("%s/%s", tops[i], names[k]);
+			add_conda_top(s, top);
 		}
-	add_installation(s, xstrdup("/opt/conda"), "conda");
-	add_installations(s, xstrdup("/opt/conda/envs"), "conda");
+	add_conda_top(s, "/opt/conda");
 	if (home)
 		add_conda_listed(s, home);
 }
@@ -273,6 +276,8 @@ void search_done(struct search *s)
 	*s = (struct search){ 0 };
 }
 
+/* --- files --- */
+
 char *search_find(const struct search_dir *dir, const char *name)
 {
 	char *path = xasprintf("%s/%s", strcmp(dir->path, "/") == 0 ? "" : dir->path, name);
@@ -283,6 +288,86 @@ char *search_find(const struct search_dir *dir, const char *name)
 	return NULL;
 }
 
+/* What a directory holds that is called like an interpreter. */
+struct names {
+	dev_t dev;
+	ino_t ino;
+	struct timespec mtime, ctime;
+	char **names;
+	size_t count;
+};
+
+static bool is_interesting(const char *name)
+{
+	return strncmp(name, "python", 6) == 0 || strncmp(name, "pypy", 4) == 0 ||
+	    strncmp(name, "graalpy", 7) == 0;
+}
+
+/* A change in the same tick of the clock as the last one would not show. */
+static bool is_settled(const struct timespec *t)
+{
+	return now_us() - (t->tv_sec * 1000000LL + t->tv_nsec / 1000) > SETTLED_US;
+}
+
+static bool is_of(const struct names *n, const struct stat *st)
+{
+	return n->ino == st->st_ino && n->dev == st->st_dev && n->mtime.tv_sec == st->st_mtim.tv_sec &&
+	    n->mtime.tv_nsec == st->st_mtim.tv_nsec && n->ctime.tv_sec == st->st_ctim.tv_sec &&
+	    n->ctime.tv_nsec == st->st_ctim.tv_nsec;
+}
+
+static void read_names(const char *path, struct names *ret)
+{
+	DIR *dir = opendir(path);
+	struct stat st;
+	for (size_t i = 0; i < ret->count; i++)
+		free(ret->names[i]);
+	*ret = (struct names){ .names = ret->names };
+	if (!dir)
+		return;
+	if (fstat(dirfd(dir), &st) == 0) {
+		ret->dev = st.st_dev;
+		ret->ino = st.st_ino;
+		ret->mtime = st.st_mtim;
+		ret->ctime = st.st_ctim;
+	}
+	for (struct dirent *e; (e = readdir(dir));) {
+		if (!is_interesting(e->d_name))
+			continue;
+		if ((ret->count & (ret->count - 1)) == 0)
+			ret->names = xreallocarray(ret->names, ret->count ? 2 * ret->count : 1, sizeof(char *));
+		ret->names[ret->count++] = xstrdup(e->d_name);
+	}
+	closedir(dir);
+}
+
+/* NULL if it cannot be said. */
+static const struct names *names_of(const struct search_dir *dir)
+{
+	static struct names kept[NAMES_KEPT];
+	static size_t next;
+	if (!S_ISDIR(dir->st.st_mode))
+		return NULL;
+	for (size_t i = 0; i < NAMES_KEPT; i++)
+		if (is_of(&kept[i], &dir->st))
+			return &kept[i];
+	if (!is_settled(&dir->st.st_mtim) || !is_settled(&dir->st.st_ctim))
+		return NULL;
+	struct names *n = &kept[next];
+	next = (next + 1) % NAMES_KEPT;
+	read_names(dir->path, n);
+	return is_of(n, &dir->st) ? n : NULL;
+}
+
+char *search_interpreter(const struct search_dir *dir, const char *name)
+{
+	const struct names *n = names_of(dir);
+	bool there = !n;
+	for (size_t i = 0; n && !there && i < n->count; i++)
+		there = strcmp(n->names[i], name) == 0;
+	return there ? search_find(dir, name) : NULL;
+}
+
 char *search_python(const struct search_dir *dir)
 {
 	const struct spec_version *v = &dir->guess.version;
@@ -291,10 +376,10 @@ char *search_python(const struct search_dir *dir)
 	char *path = NULL;
 	if (dir->guessed && v->count > 1) {
 		_cleanup_free_ char *name = xasprintf("%s%d.%d", base, v->numbers[0], v->numbers[1]);
-		path = search_find(dir, name);
+		path = search_interpreter(dir, name);
 	}
 	static const char *const names[] = { "python3", "python", "pypy3", "pypy", "graalpy" };
 	for (size_t i = 0; !path && i < ARRAY_LENGTH(names); i++)
-		path = search_find(dir, names[i]);
+		path = search_interpreter(dir, names[i]);
 	return path;
 }

@@ -14,8 +14,7 @@ struct search_dir {
 	char *name;             /* of an installation's directory; NULL outside of the tools' directories */
 	bool guessed;           /* guess says what version it holds, by its name */
 	struct spec_candidate guess;
-	dev_t dev;
-	ino_t ino;
+	struct stat st;
 };
 
 struct search_list {
@@ -44,6 +43,8 @@ const struct search_dir *search_installed(struct search *, size_t number);
 
 /* dir/name if it is there, a file and executable; owned, or NULL. */
 char *search_find(const struct search_dir *, const char *name);
+/* The same for a name that begins as interpreters' do: the directory's own list is remembered while it holds. */
+char *search_interpreter(const struct search_dir *, const char *name);
 /* An installation's interpreter; owned, or NULL. */
 char *search_python(const struct search_dir *);
 

@@ -16,7 +16,7 @@
 #include "spec.h"
 #include "util.h"
 
-#define NEWEST_MINOR 30         /* python3.N is looked for up to this N */
+#define NEWEST_MINOR 40         /* python3.N is looked for up to this N */
 
 static const struct {
 	const char *word;
@@ -384,7 +384,7 @@ static void add_minors(struct names *n, const struct spec *s)
 	}
 }
 
-size_t spec_names(const struct spec *s, char ret[SPEC_NAMES][SPEC_NAME_BYTES])
+size_t spec_names(const struct spec *s, bool others, char ret[SPEC_NAMES][SPEC_NAME_BYTES])
 {
 	struct names n = { .name = ret };
 	const char *own = s->implementation && strcmp(s->implementation, "cpython") != 0 ?
@@ -397,7 +397,7 @@ size_t spec_names(const struct spec *s, char ret[SPEC_NAMES][SPEC_NAME_BYTES])
 		add_names_of(&n, s, own);
 	add_names_of(&n, s, "python");
 	add_minors(&n, s);
-	if (!s->implementation && s->version.count > 1)
+	if (others && !s->implementation && s->version.count > 1)
 		add_name(&n, "pypy%d.%d", s->version.numbers[0], s->version.numbers[1]);
 	return n.count;
 }

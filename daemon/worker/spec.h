@@ -55,8 +55,9 @@ bool spec_fits(const struct spec *, const struct spec_candidate *);
  * taken when it was asked for or when there is nothing else. */
 bool spec_prefers(const struct spec *, const struct spec_candidate *);
 
-/* The file names under which one could lie in a directory of programs, the most telling first. */
-size_t spec_names(const struct spec *, char ret[SPEC_NAMES][SPEC_NAME_BYTES]);
+/* The file names under which one could lie in a directory of programs, the most telling first. others: those of
+ * implementations that were not asked for, too. */
+size_t spec_names(const struct spec *, bool others, char ret[SPEC_NAMES][SPEC_NAME_BYTES]);
 
 /* The version that a directory of pyenv, uv, asdf, mise is named for: "3.12.1", "pypy3.9-7.3.11",
  * "cpython-3.13.0+freethreaded-linux-x86_64-gnu". ret->implementation is constant. */

@@ -19,6 +19,7 @@ struct walk {
 	int fd;                 /* the directory it has come to */
 	char *rest;             /* what is still to go, owned */
 	int links;
+	struct stat at;         /* of fd */
 	struct stat st;         /* of the last component */
 };
 
@@ -27,17 +28,19 @@ static bool open_to_all(const struct stat *st)
 	return (st->st_mode & S_IWOTH) && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX));
 }
 
-static int move_to(struct walk *w, int fd)
+static void move_to(struct walk *w, int fd)
 {
 	close(w->fd);
 	w->fd = fd;
-	return 0;
 }
 
 static int move_to_root(struct walk *w)
 {
 	int fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -1 : move_to(w, fd);
+	if (fd < 0)
+		return -1;
+	move_to(w, fd);
+	return fstat(fd, &w->at);
 }
 
 /* The link that fd is: its target goes before the rest of the path. */
@@ -76,8 +79,11 @@ static int step(struct walk *w, const char *component)
 	if (fd < 0)
 		return -1;
 	int r = fstat(fd, &w->st);
-	if (r == 0 && !S_ISLNK(w->st.st_mode))
-		return move_to(w, fd);
+	if (r == 0 && !S_ISLNK(w->st.st_mode)) {
+		move_to(w, fd);
+		w->at = w->st;
+		return 0;
+	}
 	if (r == 0)
 		r = follow(w, fd);
 	int err = errno;
@@ -93,8 +99,8 @@ static int walk_all(struct walk *w, char **ret_unsafe)
 		if (!component)
 			return 0;
 		/* The directory in which the name is looked up decides who could put another there. */
-		struct stat dir;
-		if (fstat(w->fd, &dir) < 0 || step(w, component) < 0)
+		struct stat dir = w->at;
+		if (step(w, component) < 0)
 			return -1;
 		bool link = S_ISLNK(w->st.st_mode);
 		if (open_to_all(&dir))
@@ -111,7 +117,9 @@ int trust_check(const char *path, struct stat *ret, char **ret_unsafe)
 {
 	struct walk w = { .fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), .rest = xstrdup(path) };
 	*ret_unsafe = NULL;
-	int r = w.fd < 0 || fstat(w.fd, &w.st) < 0 ? -1 : walk_all(&w, ret_unsafe);
+	int r = w.fd < 0 || fstat(w.fd, &w.at) < 0 ? -1 : 0;
+	w.st = w.at;
+	r = r < 0 ? -1 : walk_all(&w, ret_unsafe);
 	int err = errno;
 	*ret = w.st;
 	if (w.fd >= 0)
