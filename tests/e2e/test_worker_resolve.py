@@ -170,6 +170,7 @@ def test_unusual_ones_only_when_asked_for(place):
     assert place.path("3.31rc1") == place.path(">=3.31rc1") == early
     free = place.make(place.bin / "python3.32t", "3.32.1", free=True)
     (place.bin / "python3.32").symlink_to("python3.32t")
+    (place.bin / "python3.32.answer").symlink_to("python3.32t.answer")
     assert place.path("3.32t") == place.path("3.32+freethreaded") == free
     assert place.path("3.32") == str(place.bin / "python3.32")
     usual = place.make(place.bin2 / "python3.32", "3.32.1")
