@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "bounds.h"
+#include "image.h"
 #include "known.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -74,6 +75,15 @@ static json_t *problem_of(const struct failure *f)
 	return reason ? json_incref(reason) : json_string("cannot be used");
 }
 
+/* Whether its image, if there is one, could not be verified. */
+static void judge(struct interpreter *i)
+{
+	_cleanup_free_ char *key = image_key(i, true);
+	const struct image *image = key ? image_get(key) : NULL;
+	if (image && image->delegate)
+		i->state = "delegate";
+}
+
 static bool is_added(const char *path)
 {
 	size_t count;
@@ -98,6 +108,8 @@ static int tell(struct listing *l, const char *path, const char *source, struct 
 	if (failure_is_gone(&trouble) || talk_gone())
 		return failure_gone(f);
 	i.source = source;
+	if (trouble.code == ERROR_NONE)
+		judge(&i);
 	json_t *value = interpreter_json(&i);
 	json_object_set_new(value, "path", failure_text(path));
 	if (trouble.code != ERROR_NONE)
@@ -177,6 +189,7 @@ int do_resolve(json_t *order, json_t **ret, struct failure *f)
 	int r = resolve(&resolution, &i, f);
 	if (r != 0)
 		return r < 0 ? -1 : 0;          /* nobody was to be asked */
+	judge(&i);
 	*ret = json_pack("{sososssO}", "interpreter", interpreter_json(&i), "reason", failure_text(i.reason),
 	    "rule", i.rule, "warnings", warnings);
 	return 0;
@@ -188,6 +201,7 @@ static int add_one(const char *path, const struct caller *caller, int probe_ms, 
 	if (known_ask(path, path, caller, probe_ms, &i, f) < 0 || known_add(i.path, f) < 0)
 		return -1;
 	i.source = "added";
+	judge(&i);
 	json_t *value = interpreter_json(&i);
 	json_object_set_new(value, "added", json_true());
 	*ret = json_pack("{so}", "interpreter", value);

@@ -43,7 +43,7 @@ struct question {
 	/* Of versions: */
 	char *fallback;                 /* fits, but is of a kind that nobody asked for */
 	const char *fallback_source;
-	struct failure *first;          /* the first candidate's trouble */
+	struct failure first;           /* the first candidate's trouble */
 	bool passed_over;               /* one that failed lately was */
 };
 
@@ -318,8 +318,8 @@ static int try_candidate(struct question *q, const char *path, int known, const 
 		return -1;
 	}
 	if (r < 0) {
-		if (q->first->code == ERROR_NONE)
-			failure_move(q->first, &f);
+		if (q->first.code == ERROR_NONE)
+			failure_move(&q->first, &f);
 		return NEXT;
 	}
 	struct spec_candidate c = candidate_of(q->ret);
@@ -403,14 +403,18 @@ static int try_installations(struct question *q, const char *only, bool exact)
 	return NEXT;
 }
 
-static int resolve_managed(struct question *q)
+static void forget_candidates(struct question *q)
 {
-	struct failure first = { 0 };
-	q->first = &first;
-	int r = try_installations(q, "uv", false);
-	failure_done(&first);
+	failure_done(&q->first);
 	free(q->fallback);
 	q->fallback = NULL;
+	q->passed_over = false;
+}
+
+static int resolve_managed(struct question *q)
+{
+	int r = try_installations(q, "uv", false);
+	forget_candidates(q);
 	return r;
 }
 
@@ -442,20 +446,13 @@ static int try_everything(struct question *q)
 	return r;
 }
 
-static int resolve_version(struct question *q)
+static int version_not_found(struct question *q)
 {
-	_cleanup_failure_ struct failure first = { 0 };
-	q->first = &first;
-	int r = try_everything(q);
-	free(q->fallback);
-	q->fallback = NULL;
-	if (r != NEXT)
-		return r;
 	/* What failed a while ago may be well by now: somebody must ask who can. */
 	if (q->passed_over)
 		return UNKNOWN;
-	if (first.code != ERROR_NONE) {
-		failure_move(q->failure, &first);
+	if (q->first.code != ERROR_NONE) {
+		failure_move(q->failure, &q->first);
 		return -1;
 	}
 	const char *what = q->spec.text;
@@ -463,6 +460,15 @@ static int resolve_version(struct question *q)
 	_cleanup_free_ char *reason = xasprintf("there is no %s%s on PATH, in /usr/bin or /usr/local/bin, nor "
 	    "among those of pyenv, uv, conda, asdf and mise", bare ? "Python " : "", what);
 	return not_found(q, reason);
+}
+
+static int resolve_version(struct question *q)
+{
+	int r = try_everything(q);
+	if (r == NEXT)
+		r = version_not_found(q);
+	forget_candidates(q);
+	return r;
 }
 
 /* --- one, several, pinned --- */
@@ -560,7 +566,6 @@ static int resolve_first(struct question *q)
 	size_t count = json_array_size(q->of->specs);
 	for (size_t i = 0; i < count; i++) {
 		q->text = json_string_value(json_array_get(q->of->specs, i));
-		q->passed_over = false;
 		int r = resolve_one(q);
 		if (r >= 0 || q->failure->code != ERROR_NO_SUCH_INTERPRETER || count == 1)
 			return r;

@@ -212,7 +212,7 @@ def test_other_tools(place):
         "uv": place.home / "u/cpython-3.33.1-linux-x86_64-gnu", "conda": place.home / "miniforge3/envs/e",
         "configuration": place.home / "opt",
     }
-    for number, (tool, top) in enumerate(places.items(), 31):
+    for number, top in enumerate(places.values(), 31):
         place.make(top / "bin" / f"python3.{number}", f"3.{number}.1")
     (places["conda"] / "conda-meta").mkdir()
     (places["conda"] / "conda-meta/python-3.34.1-h1234_0_cpython.json").write_text("{}")
@@ -457,7 +457,7 @@ def test_damaged_files_are_as_good_as_none(place, root):
     place.find()
     file = next((root / ".venvd/interpreters").iterdir())
     good = file.read_bytes()
-    for count, text in enumerate(corruptions(good, "/usr/bin/python3")):
+    for text in corruptions(good, "/usr/bin/python3"):
         file.write_bytes(text)
         assert place.path(probeMs=0) in ("unknown", path), text[:200]
         file.write_bytes(text)
