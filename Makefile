@@ -4,6 +4,7 @@
 #   make quickstart     installs what is missing, builds, installs, creates a first environment
 #   make install        DESTDIR= prefix=/usr/local;  make uninstall  takes it away again
 #   make check          everything that is tested;  make lint, unit, e2e, bench  are parts of it
+#   make conformance    what is created beside what python -m venv creates, for every interpreter here
 #   make SANITIZE=1     the same programs with ASan and UBSan in build-san/
 
 VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags 2>/dev/null || echo 0.1.0)
@@ -105,7 +106,7 @@ uninstall:
 unit-programs: $(UNIT)
 generated: $(GENERATED)
 
-unit e2e bench lint check quickstart:
+unit e2e bench conformance lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 clean:
@@ -114,7 +115,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
