@@ -72,6 +72,8 @@ class Subject:
 
 def who(exe, env):
     """What an environment's Python knows of itself, to be compared with that of another at the same path."""
+    if not os.path.exists(exe):
+        return "is not there"
     done = subprocess.run([exe, "-c", WHO], env=env, cwd="/", capture_output=True, text=True, check=False)
     return json.loads(done.stdout) if done.returncode == 0 else f"exit {done.returncode}: {done.stderr[-200:]}"
 

@@ -295,6 +295,8 @@ class Run:
             elif IN_PLACE.search(said):
                 self.in_place.append(case)
             knows_b = afterwards.who(f"{path}/bin/python", env) if status == 0 else None
+            if not wrong and status == 0 and not os.path.lexists(path):
+                wrong = ["is said to be created, and is not there"]
             if not wrong and (status == 0 or os.path.lexists(tree_a) and case.place):
                 b = place if case.place and status_a != 0 else path
                 compared = compare.compare(self.interpreter, path, tree_a if status_a == 0 else self.aside_of(tree_a, path, place), b)
