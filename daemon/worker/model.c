@@ -521,5 +521,7 @@ char *model_refusal(const struct model *m, const struct model_question *q)
 	if (m->has.refuses_separator && strchr(q->path, ':'))
 		return xasprintf("Refusing to create a venv in %s because it contains the PATH separator :.",
 		    q->path);
+	if (q->without_scm_ignore_files && !m->has.git_ignore)
+		return xstrdup("unrecognized arguments: --without-scm-ignore-files");
 	return NULL;
 }
