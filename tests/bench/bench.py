@@ -24,8 +24,8 @@ import crowd
 import deletion
 import footprint
 from common import (
-    BUILD, Client, Daemon, Echo, Failure, beside_true, call_bytes, client_environment, interleaved, make_environments,
-    row, spread, table, timed,
+    BUILD, NO_POOL, Client, Daemon, Echo, Failure, beside_true, call_bytes, client_environment, interleaved,
+    make_environments, row, spread, table, timed,
 )  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def measure_processes(root, runs):
     venvctl = str(BUILD / "venvctl")
     make_environments(root, 40)
     client_environment(root, VIRTUAL_ENV=str(root / "env00007"))
-    with Daemon(root):
+    with Daemon(root, *NO_POOL):
         said = subprocess.run([venvctl, "prompt"], capture_output=True, text=True, check=True).stdout
         if platform.python_version() not in said:
             raise Failure(f"venvctl prompt did not hear from the daemon: {said!r}")
@@ -56,7 +56,7 @@ def measure_round_trips(root, rounds, calls):
         return lambda: timed(lambda: [connect_and_call() for _ in range(calls // 4)]) / (calls // 4)
 
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(Daemon(root))
+        daemon = stack.enter_context(Daemon(root, *NO_POOL))
         client = stack.enter_context(Client(daemon.socket))
         echo = stack.enter_context(Echo(root.parent / "echo", len(client.round_trip(message))))
         bare = stack.enter_context(Client(echo.socket))
@@ -74,7 +74,7 @@ def measure_large_root(root, count, runs):
     make_environments(root, count)
     client_environment(root)
     venvctl = str(BUILD / "venvctl")
-    with Daemon(root) as daemon:
+    with Daemon(root, *NO_POOL) as daemon:
         first = daemon.start_seconds
         with Client(daemon.socket) as client:
             known = sum(client.call("Status")["counts"].values())
@@ -85,11 +85,11 @@ def measure_large_root(root, count, runs):
     row(f"first start on {count:,} environments", f"{first * 1000:.0f} ms", scanned, f"{first / scan:.2f}x", "under 1 s", first < 1)
     starts = []
     for _ in range(3):
-        with Daemon(root) as daemon:
+        with Daemon(root, *NO_POOL) as daemon:
             starts.append(daemon.start_seconds)
     again = statistics.median(starts)
     row("start again, until ready", spread(starts, digits=0) + " ms", scanned, f"{again / scan:.2f}x", "under 1 s", again < 1)
-    with Daemon(root):
+    with Daemon(root, *NO_POOL):
         beside_true(f"venvctl list, {count:,} environments", runs, [venvctl, "list"], "at most 30 ms",
                     lambda median, _: median <= 0.030)
 

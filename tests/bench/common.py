@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 BUILD = REPOSITORY / os.environ.get("VENVD_BUILD", "build")
 TRUE = "/bin/true"
 PYTHON = "/usr/bin/python3"
+# Where nothing is created, nothing is prepared either.
+NO_POOL = ("-o", "pool-entries=0")
 HOME = Path(os.environ.get("HOME", "/"))        # before client_environment() takes it away
 QUIET = [
     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

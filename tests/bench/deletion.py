@@ -10,8 +10,8 @@ import time
 
 import creation
 from common import (
-    BUILD, PYTHON, REPOSITORY, Client, Daemon, Echo, Failure, call_bytes, make_environments, quantile, row, run_seconds,
-    spread, timed,
+    BUILD, NO_POOL, PYTHON, REPOSITORY, Client, Daemon, Echo, Failure, call_bytes, make_environments, quantile, row,
+    run_seconds, spread, timed,
 )  # fmt: skip
 
 FILES = 15000
@@ -76,7 +76,7 @@ def processes(count):
 def delete_and_restore(root, runs):
     """Until the answer, over the socket and as a whole process; it is taken back off the clock."""
     answers, whole = [], []
-    with Daemon(root) as daemon, Client(daemon.socket) as client:
+    with Daemon(root, *NO_POOL) as daemon, Client(daemon.socket) as client:
         for number in range(runs + 1):
             answer = timed(lambda: client.call("Delete", name="large"))
             client.call("Restore", name="large")
@@ -92,7 +92,7 @@ def purge_beside(root):
     """A prompt beside the removal for good of the large one; beside it a bare echo."""
     message = call_bytes("Prompt", name="env00000")
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(Daemon(root))
+        daemon = stack.enter_context(Daemon(root, *NO_POOL))
         client = stack.enter_context(Client(daemon.socket))
         echo = stack.enter_context(Echo(root.parent / "echo", len(client.round_trip(message))))
         bare = stack.enter_context(Client(echo.socket))

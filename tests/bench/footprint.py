@@ -9,7 +9,7 @@ from pathlib import Path
 
 import creation
 from common import (
-    BUILD, PYTHON, Client, Daemon, Failure, client_environment, descendants, make_environments, memory_kib, row,
+    BUILD, NO_POOL, PYTHON, Client, Daemon, Failure, client_environment, descendants, make_environments, memory_kib, row,
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def measure_disk(root, short):
     venv = root.parent / "venv"
     subprocess.run([python, "-m", "venv", *flags, str(venv)], check=True)
     # No pool: what it holds in store is not the price of one more.
-    with Daemon(root, "-o", "pool-entries=0"):
+    with Daemon(root, *NO_POOL):
         def create(number):
             subprocess.run([str(BUILD / "venvctl"), "-q", "create", f"e{number}", "-p", python, *flags], check=True,
                            stdout=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ def measure_disk(root, short):
 def measure_memory(root, count):
     make_environments(root, count)
     client_environment(root)
-    with Daemon(root) as daemon:
+    with Daemon(root, *NO_POOL) as daemon:
         with Client(daemon.socket) as client:
             if sum(client.call("Status")["counts"].values()) != count:
                 raise Failure("not all environments are known")
