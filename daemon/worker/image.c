@@ -19,7 +19,6 @@
 
 #define FORM 1                          /* of model.json */
 #define FILE_BYTES (16 * 1024 * 1024)   /* of either of its files */
-#define USED_FILE "used"
 #define TOUCH_US (3600LL * 1000000)
 
 struct known_image {
@@ -196,7 +195,7 @@ json_t *image_describe(const char *key)
 	if (!place_component(key) || !read_model(key, &image, &st))
 		return NULL;
 	_cleanup_free_ char *manifest = xasprintf(PATH_IMAGES "/%s/" MANIFEST_FILE, key);
-	_cleanup_free_ char *used = xasprintf(PATH_IMAGES "/%s/" USED_FILE, key);
+	_cleanup_free_ char *used = xasprintf(PATH_IMAGES "/%s/" IMAGE_USED, key);
 	json_t *description = NULL;
 	if (image.delegate || faccessat(WORKER_FD_STATE, manifest, R_OK, 0) == 0) {
 		/* Never marked: it is as old as its file. */
@@ -242,7 +241,7 @@ void image_touch(const char *key)
 	if (!k || (k->touched_us && now_us() - k->touched_us < TOUCH_US))
 		return;
 	k->touched_us = now_us();
-	_cleanup_free_ char *path = xasprintf(PATH_IMAGES "/%s/" USED_FILE, key);
+	_cleanup_free_ char *path = xasprintf(PATH_IMAGES "/%s/" IMAGE_USED, key);
 	if (fstatat(WORKER_FD_STATE, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
 		_cleanup_fd_ int fd = openat(WORKER_FD_STATE, path,
 		    O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

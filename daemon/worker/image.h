@@ -17,6 +17,8 @@ enum image_kind {
 	IMAGE_LINK              /* a symbolic link whose target is the same everywhere: lib64 */
 };
 
+#define IMAGE_USED "used"         /* in images/KEY: its mtime tells when it was used last */
+
 struct image_entry {
 	enum image_kind kind;
 	const char *path;       /* relative to the environment */
