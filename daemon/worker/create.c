@@ -103,7 +103,7 @@ static int find_interpreter(struct creation *c, struct failure *f)
 		return taken(c, f);
 	if (resolve_order(c, f) < 0)
 		return -1;
-	if (virtualenv_needed(&c->interpreter)) {
+	if (probe_is_old(&c->interpreter)) {
 		if (virtualenv_find(&c->interpreter, &c->caller, c->probe_ms, &c->virtualenv, f) < 0)
 			return -1;
 		c->maker.virtualenv = &c->virtualenv;

@@ -46,11 +46,6 @@ void virtualenv_done(struct virtualenv *v)
 	*v = (struct virtualenv){ 0 };
 }
 
-bool virtualenv_needed(const struct interpreter *i)
-{
-	return i->numbers[0] < 3 || (i->numbers[0] == 3 && i->numbers[1] < 6);
-}
-
 /* NULL: there never was one. */
 static const int *end_of(const struct interpreter *interpreter)
 {

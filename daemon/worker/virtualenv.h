@@ -11,9 +11,6 @@ struct virtualenv {
 };
 void virtualenv_done(struct virtualenv *);
 
-/* Whether environments of this interpreter are made by virtualenv: Python 2, and 3 before 3.6. */
-bool virtualenv_needed(const struct interpreter *);
-
 /* The first installed one that still makes environments of this interpreter: the interpreter's own, those on the
  * caller's PATH, ~/.local/bin, pipx. Unsupported, with the command that installs one, if there is none; gone. */
 int virtualenv_find(const struct interpreter *, const struct caller *, int probe_ms, struct virtualenv *ret,
