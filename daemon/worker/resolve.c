@@ -554,8 +554,10 @@ static int none_of(const struct question *q, const struct text *reasons)
 {
 	const json_t *specs = q->of->specs;
 	_cleanup_text_ struct text all = { 0 };
-	for (size_t i = 0; i < json_array_size(specs); i++)
-		text_addf(&all, "%s%s", i ? ", " : "", json_string_value(json_array_get(specs, i)));
+	for (size_t i = 0; i < json_array_size(specs); i++) {
+		const char *text = json_string_value(json_array_get(specs, i));
+		text_addf(&all, "%s%s", i ? ", " : "", text ? text : "");
+	}
 	return failure_set(q->failure, ERROR_NO_SUCH_INTERPRETER, json_pack("{soso}", "interpreter",
 	    failure_text(all.data), "reason", failure_text(reasons->data)));
 }
@@ -566,6 +568,8 @@ static int resolve_first(struct question *q)
 	size_t count = json_array_size(q->of->specs);
 	for (size_t i = 0; i < count; i++) {
 		q->text = json_string_value(json_array_get(q->of->specs, i));
+		if (!q->text)
+			q->text = "";
 		int r = resolve_one(q);
 		if (r >= 0 || q->failure->code != ERROR_NO_SUCH_INTERPRETER || count == 1)
 			return r;

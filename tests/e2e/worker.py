@@ -165,7 +165,8 @@ OPTIONS = ("withoutPip", "systemSitePackages", "copies", "withoutScmIgnoreFiles"
 
 def create_order(root, name="e", python=PYTHON, **fields):
     """Options may be given beside the order's own fields; python is one specification, or a list."""
-    options = {"withoutPip": True, "python": python if isinstance(python, list) else [python]}
+    specs = python if isinstance(python, list) else [python] if python is not None else []
+    options = {"withoutPip": True, "python": specs}
     options |= {key: fields.pop(key) for key in OPTIONS if key in fields}
     return {"name": name, "entry": name + "~1", "root": str(root), "path": f"{root}/{name}",
             "elsewhere": False, "options": options, "search": {"dirs": [], "managedFirst": False},
