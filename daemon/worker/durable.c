@@ -16,6 +16,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
@@ -24,7 +25,7 @@
 #include "place.h"
 #include "util.h"
 
-#define OPEN_AT_ONCE 512
+#define OPEN_SHARE 2            /* this part of the descriptors that the process may have */
 #define XFS_MAGIC 0x58465342    /* not in <linux/magic.h> of older kernels */
 
 static size_t open_now;
@@ -76,9 +77,18 @@ static void settle(struct durable *d, int fd)
 	close(fd);
 }
 
+static size_t open_at_once(void)
+{
+	static size_t limit;
+	struct rlimit files;
+	if (limit == 0)
+		limit = getrlimit(RLIMIT_NOFILE, &files) == 0 ? files.rlim_cur / OPEN_SHARE : 1;
+	return limit;
+}
+
 static void remember(struct durable *d, int fd)
 {
-	if (open_now >= OPEN_AT_ONCE) {
+	if (open_now >= open_at_once()) {
 		settle(d, fd);
 		return;
 	}

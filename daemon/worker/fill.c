@@ -116,18 +116,9 @@ static char *open_image(struct filling *w)
 	return image_check(w->image, w->tree_fd, w->verify);
 }
 
-/* Where copies of the interpreter go depends on nothing else; but a model wants to be asked for what its image
- * is, with pip or without. */
 static int find_executables(struct filling *w, struct failure *f)
 {
-	struct model_question question = {
-		.path = "/e", .executable = w->copies, .base_executable = w->copies, .executable_real = w->copies,
-		.copies = true,
-	};
-	if (!w->copies || model_render(w->image->model, &question, &w->answer) == 0)
-		return 0;
-	question.without_pip = true;
-	if (model_render(w->image->model, &question, &w->answer) == 0)
+	if (!w->copies || model_render_links(w->image->model, w->copies, true, &w->answer) == 0)
 		return 0;
 	return failure_reason(f, ERROR_FAILED, "what '%s' copies cannot be predicted", w->copies);
 }

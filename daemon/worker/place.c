@@ -146,6 +146,9 @@ int place_move_known(int from_fd, const char *from, int to_fd, const char *to, s
 
 int place_state_dir(const char *name)
 {
+	int fd = place_open(WORKER_FD_STATE, name, O_RDONLY | O_DIRECTORY);
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
 	if (mkdirat(WORKER_FD_STATE, name, 0700) < 0 && errno != EEXIST)
 		return -1;
 	return place_open(WORKER_FD_STATE, name, O_RDONLY | O_DIRECTORY);

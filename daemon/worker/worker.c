@@ -25,6 +25,7 @@
 #include "talk.h"
 
 #define ORDER_NICE 10
+#define RESIDENT_FILES 8192
 
 static const struct {
 	const char *op;
@@ -74,9 +75,20 @@ static int serve_one(void)
 	return order ? run(order) : 0;
 }
 
+/* The files of all claims of a batch are under way together. There is no child that would inherit this. */
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return;
+	files.rlim_cur = files.rlim_max < RESIDENT_FILES ? files.rlim_max : RESIDENT_FILES;
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static int serve_resident(void)
 {
 	static json_t *orders[LIMIT_SHORT_ORDERS];
+	raise_file_limit();
 	signal(SIGTERM, SIG_IGN);       /* what the daemon has accepted is finished; EOF ends it */
 	while ((orders[0] = talk_next(true))) {
 		size_t count = 1;

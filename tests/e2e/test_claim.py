@@ -8,7 +8,6 @@ import pathlib
 import shutil
 import stat
 import subprocess
-import time
 
 import pytest
 
@@ -110,7 +109,7 @@ def with_pip(tmp_path_factory):
 # --- the same result ---
 
 CASES = [(PYTHON, 0o002, {}), (PYTHON, 0o077, {"prompt": "it's \"p\" $x", "systemSitePackages": True}),
-         (PYTHON_313, 0o077, {})]
+         pytest.param(PYTHON_313, 0o077, {}, marks=pytest.mark.everywhere)]
 
 
 @pytest.mark.parametrize("python,umask,options", CASES)
@@ -517,6 +516,28 @@ def test_killed_at_any_call(root, tmp_path, monkeypatch):
             shutil.rmtree(root / "e")
         assert set(listed(root)) <= {".venvd"} and set(listed(root / ".venvd/stage")) <= {"e~1"}
         shutil.rmtree(root / ".venvd/stage/e~1", ignore_errors=True)
+
+
+def test_fill_killed_at_any_call(root, tmp_path, monkeypatch):
+    fill = ready(root)
+    fill.pop("op")
+    bucket = root / ".venvd/pool" / fill["bucket"]
+    complete = tree(next(bucket.iterdir()))
+    log = traced(monkeypatch, tmp_path, "-e", "trace=" + ",".join((*CHANGES, "mkdirat", "syncfs")))
+    order(root, "fill", **fill | {"linkMode": "copy", "count": 2})
+    calls = [line.split("(")[0] for line in log.read_text().splitlines()]
+    for call in ("renameat2", "mkdirat", "openat", "symlinkat", "syncfs", "fsync"):
+        for n in range(1, calls.count(call) + 1):
+            monkeypatch.undo()
+            traced(monkeypatch, tmp_path, "-e", f"inject={call}:signal=KILL:when={n}")
+            worker = Worker(root)
+            worker.send("fill", **fill | {"linkMode": "copy", "count": 2})
+            worker.process.wait(30)
+            worker.close()
+            for entry in bucket.iterdir():
+                assert differences(tree(entry), complete) == [], (call, n)
+            for left in (*bucket.iterdir(), *(root / ".venvd/stage").iterdir()):
+                shutil.rmtree(left)
 
 
 def test_old_one_is_put_back(root, tmp_path, monkeypatch):
