@@ -99,8 +99,8 @@ static int miss_place(const struct claim *c, const char *reason)
 
 static int miss_interpreter(const struct claim *c)
 {
-	json_t *order = json_pack("{ss, sO?, sO?, si, sO?}", "op", "resolve", "search", c->search, "python", c->python,
-	    "probeMs", c->probe_ms, "caller", c->caller_json);
+	json_t *order = json_pack("{ss, sO?, sO?, si, sO?}", "op", "resolve", "search", c->search, "python",
+	    c->python, "probeMs", c->probe_ms, "caller", c->caller_json);
 	_cleanup_free_ char *text = json_dumps(order, JSON_COMPACT | JSON_SORT_KEYS);
 	char digest[SHA256_DIGEST_STRING_LENGTH];
 	SHA256Data((const uint8_t *)text, strlen(text), digest);
@@ -109,9 +109,10 @@ static int miss_interpreter(const struct claim *c)
 
 static int miss_image(const struct claim *c)
 {
-	return miss(c, "image", xasprintf("image~%s", c->key), json_pack("{ss, so, sb, si, sO?}", "op", "image", "python",
+	json_t *order = json_pack("{ss, so, sb, si, sO?}", "op", "image", "python",
 	    failure_text(c->interpreter.path), "withoutPip", c->without_pip, "probeMs", c->probe_ms, "caller",
-	    c->caller_json));
+	    c->caller_json);
+	return miss(c, "image", xasprintf("image~%s", c->key), order);
 }
 
 static json_t *fill_order(const struct claim *c)
