@@ -15,6 +15,7 @@
 #include "bucket.h"
 #include "place.h"
 
+#define TRIES 1000              /* entries that others took before us */
 #define REMEMBERED 16           /* buckets; one more takes the place of another */
 
 struct bucket {
@@ -70,7 +71,7 @@ static int refresh(struct bucket *b, int pool_fd)
 	struct stat st;
 	if (fstatat(pool_fd, b->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -1;
-	if (b->count > 0 && memcmp(&b->changed, &st.st_ctim, sizeof(b->changed)) == 0)
+	if (b->count > 0 && b->changed.tv_sec == st.st_ctim.tv_sec && b->changed.tv_nsec == st.st_ctim.tv_nsec)
 		return 0;
 	forget_entries(b);
 	int fd = place_open(pool_fd, b->name, O_RDONLY | O_DIRECTORY);
@@ -102,7 +103,7 @@ int bucket_take(int pool_fd, const char *name, int stage_fd, const char *entry, 
 	struct bucket *b = find(name);
 	struct stat st;
 	int r = 1;
-	while (r > 0) {
+	for (int tries = 0; r > 0 && tries < TRIES; tries++) {
 		if (refresh(b, pool_fd) < 0 || b->count == 0) {
 			forget_entries(b);
 			return 1;
