@@ -9,6 +9,7 @@
  * again. Only what the file system, the daemon's end or the venv module itself has to say is a failure. The stage
  * is left empty in every case, and the image appears by one rename once all of it is on the disk.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -30,7 +31,8 @@
 #define FORM 1
 #define GOLDEN_UMASK 077
 #define AWKWARD_UMASK 0
-#define PLAIN_PATH_MAX 80       /* the scripts' shebang must fit into 127 bytes, a pyc's path into 255 */
+#define PLAIN_PATH_MAX 90       /* so that the scripts' shebang fits into 127 bytes */
+#define LINK_SECONDS 7200       /* much longer than an image takes */
 #define AWKWARD "a w'k\"w $A `b` \\r!d __VENV_PROMPT__"
 #define AWKWARD_UNICODE " \u00e4\u20ac\U0001d70b"
 #define AWKWARD_PROMPT "it's \"q\" $P `x` \\ __VENV_BIN_NAME__\n\t"
@@ -43,9 +45,9 @@ struct making {
 	struct caller caller;           /* without what would make pip do something else */
 	json_t *environment;            /* of that one */
 	int images_fd, stage_fd, entry_fd, lock_fd;
-	char entry[40];                 /* in the stage */
+	char entry[24];                 /* in the stage */
 	char *base;                     /* its path for a Python: plain */
-	char *link_dir;                 /* in /tmp, where the root's path is not plain; NULL */
+	char *link_dir;                 /* in /tmp, where the root's path is not plain: base is a link in it; NULL */
 	char *real;                     /* of the interpreter */
 	json_t *draft;
 	struct model *model;
@@ -68,9 +70,9 @@ static void making_done(struct making *m)
 	cleanup_fd(&m->entry_fd);
 	drop_stage(m);
 	if (m->link_dir) {
-		_cleanup_free_ char *link = xasprintf("%s/s", m->link_dir);
-		unlink(link);
-		rmdir(m->link_dir);
+		if (m->base)
+			unlink(m->base);
+		rmdir(m->link_dir);     /* when nobody else uses it */
 	}
 	if (m->lock_fd >= 0) {
 		_cleanup_free_ char *name = xasprintf(".%s.lock", m->key);
@@ -112,6 +114,37 @@ static bool is_plain(const char *path)
 	return strlen(path) <= PLAIN_PATH_MAX && path[strspn(path, plain)] == '\0';
 }
 
+/* What killed workers have left there. */
+static void sweep_links(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct stat st;
+	for (struct dirent *e; dir && (e = readdir(dir));)
+		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) &&
+		    st.st_mtim.tv_sec < now_us() / 1000000 - LINK_SECONDS)
+			unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
+}
+
+/* A private directory in /tmp, always the same one, so that nothing piles up. Owned; NULL with errno. */
+static char *find_link_dir(void)
+{
+	char *path = xasprintf("/tmp/venvd-%u", (unsigned)geteuid());
+	struct stat st;
+	if ((mkdir(path, 0700) == 0 || errno == EEXIST) && lstat(path, &st) == 0 && S_ISDIR(st.st_mode) &&
+	    st.st_uid == geteuid() && (st.st_mode & 077) == 0) {
+		sweep_links(path);
+		return path;
+	}
+	free(path);
+	path = xstrdup("/tmp/venvd-XXXXXX");
+	if (mkdtemp(path))
+		return path;
+	free(path);
+	return NULL;
+}
+
 /* The stage's entry under a path that a Python can be given. */
 static int find_base(struct making *m)
 {
@@ -125,14 +158,20 @@ static int find_base(struct making *m)
 		m->base = xstrdup(path);
 		return 0;
 	}
-	char dir[] = "/tmp/venvd-XXXXXX";
-	if (!mkdtemp(dir))
-		return failure_errno(m->failure, "cannot make a directory in '/tmp'");
-	m->link_dir = xstrdup(dir);
-	m->base = xasprintf("%s/s", dir);
-	if (symlink(path, m->base) < 0)
-		return failure_errno(m->failure, "cannot make a link in '%s'", dir);
-	return 0;
+	/* Another worker may take the directory away in between. */
+	for (int i = 0; i < 3; i++) {
+		free(m->link_dir);
+		m->link_dir = find_link_dir();
+		if (!m->link_dir)
+			return failure_errno(m->failure, "cannot make a directory in '/tmp'");
+		_cleanup_free_ char *link = xasprintf("%s/%s", m->link_dir, m->entry);
+		if (symlink(path, link) == 0) {
+			m->base = link;
+			link = NULL;
+			return 0;
+		}
+	}
+	return failure_errno(m->failure, "cannot make a link in '%s'", m->link_dir);
 }
 
 static int open_places(struct making *m)
@@ -154,7 +193,7 @@ static int open_places(struct making *m)
 	fd = -1;
 	char id[17];
 	id_new(id);
-	snprintf(m->entry, sizeof(m->entry), "image~%s", id);
+	snprintf(m->entry, sizeof(m->entry), "image~%.8s", id);
 	if (mkdirat(m->stage_fd, m->entry, 0700) < 0) {
 		m->entry[0] = '\0';
 		return failure_errno(m->failure, "cannot make an image");
@@ -229,10 +268,10 @@ static int read_tree(struct making *m, const char *name, const char *path, struc
 	*ret_fd = place_open(m->entry_fd, name, O_RDONLY | O_DIRECTORY);
 	if (*ret_fd >= 0 && tree_read(*ret_fd, path, ret, &found) == 0)
 		return 0;
-	if (talk_gone())
-		return failure_gone(m->failure);
-	if (*ret_fd < 0 && errno == ENOENT)
+	if (*ret_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return !delegate(m, xstrdup("its venv module made nothing"));
+	if (errno == ECANCELED)
+		return failure_gone(m->failure);
 	if (errno == E2BIG)
 		return !delegate(m, xasprintf("more than %d files", LIMIT_IMAGE_FILES));
 	if (found)
