@@ -48,8 +48,8 @@ static void removal_free(struct removal *d)
 
 static json_t *removal_identity(const char *op, const struct environment *env, const char *entry)
 {
-	return json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", op, "name", env->name,
-	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+	return json_pack("{s:s,s:s,s:I,s:I,s:s,s:s*}", "op", op, "name", env->name,
+	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry, "path", env->location);
 }
 
 /* It stays what it was: the intent is taken back. A directory that is gone is missing from now on. */

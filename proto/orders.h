@@ -19,14 +19,16 @@
  *
  * --- resident: reads all orders that wait, does them, ONE fsync of the root, then answers all. Every
  *     one can be repeated after a crash: what is done already counts as done.
- * trash    {name, ino, btime, entry, record:{...}}
+ *     Where path stands in one of these, the environment is there instead of at NAME in the root.
+ * trash    {name, ino, btime, entry, record:{...}, path|absent}
  *          makes trash/ENTRY/, writes and syncs record.json, then renames NAME to trash/ENTRY/tree
  *          -> {}   NoSuchEnvironment if NAME is gone or is another; Unsupported on EXDEV (the entry is
- *          taken away again; reason says that this file system cannot move it)
- * restore  {entry, name, ino, btime}
+ *          taken away again; reason says that this file system cannot move it, or with path that it is
+ *          on another one)
+ * restore  {entry, name, ino, btime, path|absent}
  *          renameat2(trash/ENTRY/tree -> NAME, NOREPLACE), then takes the rest of the entry away
  *          -> {}   AlreadyExists {name}; NotInTrash {name}
- * discard  {name, ino, btime, entry}
+ * discard  {name, ino, btime, entry, path|absent}
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
@@ -72,7 +74,9 @@
  *          takes its stage/ENTRY away itself; after it the daemon sends the resident a discard.
  *          With options.clear or options.upgrade, or elsewhere: path is used as it is, there or not, as
  *          python -m venv does (its refusals are Failed with its own sentence); no stage; "reserved" has
- *          ino and btime of the directory, and made:true if it was not there before.
+ *          ino and btime of the directory, and made:true if it was not there before. What was made is then
+ *          taken away by the worker itself when it fails or is cancelled, before its socket closes.
+ *          Unsupported may carry "command": what installs the virtualenv that an old interpreter needs.
  * resolve  {search, python:[SPEC,...], probeMs, caller}   asks, and remembers the answer
  *          -> {interpreter, reason, rule, warnings}  errors as create
  * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}
@@ -89,7 +93,7 @@
  * purge    {where:"trash"|"stage", entries:[...]}
  *          trash: each first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
  *          link or over a mount -> {removed:N, kept:[reason...]}
- * purge-name {name, ino, btime, entry}            delete --now
+ * purge-name {name, ino, btime, entry, path|absent}            delete --now
  *          to stage/ENTRY, root synced, removed; where it cannot be renamed (EXDEV), removed in place -> {}
  * scan     {}   names only, no stat of an environment
  *          frames: names {names:[[name, ino, kind],...]} (up to 512 each; kind "dir" or "link"; names that

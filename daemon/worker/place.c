@@ -144,6 +144,17 @@ int place_move_known(int from_fd, const char *from, int to_fd, const char *to, s
 	return -1;
 }
 
+int place_open_parent(const char *path, const char **ret_base)
+{
+	const char *slash = strrchr(path, '/');
+	errno = EINVAL;
+	if (path[0] != '/' || !place_component(slash + 1))
+		return -1;
+	*ret_base = slash + 1;
+	_cleanup_free_ char *parent = xstrndup(path, slash > path ? slash - path : 1);
+	return open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
 int place_state_dir(const char *name)
 {
 	int fd = place_open(WORKER_FD_STATE, name, O_RDONLY | O_DIRECTORY);

@@ -33,6 +33,10 @@ int place_move(int from_fd, const char *from, int to_fd, const char *to);
 int place_move_known(int from_fd, const char *from, int to_fd, const char *to, struct identity want,
     const char *aside);
 
+/* The directory that holds what is at path (absolute, not "/"), links followed as the user put them; *ret_base is its
+ * name there, in path. */
+int place_open_parent(const char *path, const char **ret_base);
+
 /* The directory of the daemon's state, made if it is not there. */
 int place_state_dir(const char *name);
 

@@ -84,56 +84,83 @@ int do_purge(json_t *order, json_t **ret, struct failure *f)
 	return answer(&r, ret, f);
 }
 
-/* Where the file system cannot rename it. */
-static int purge_in_place(struct removal *r, const char *name, struct identity want, json_t **ret,
-    struct failure *f)
-{
-	remove_in_place(r, WORKER_FD_ROOT, name, want);
-	if (fsync(WORKER_FD_ROOT) < 0)
-		return failure_sync(f);
-	if (!r->gone && r->kept)
-		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", name,
-		    json_string_value(json_array_get(r->kept, 0)));
-	return answer(r, ret, f);
-}
-
 static int no_such_environment(const char *name, struct failure *f)
 {
 	return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{so}", "name", failure_text(name)));
 }
 
+/* What 'delete --now' is about: `base` in from_fd, the root or where it is elsewhere. */
+struct doomed {
+	const char *name, *entry, *base;
+	int from_fd, own_fd;    /* own_fd: from_fd if it must be closed, else -1 */
+	struct identity want;
+};
+
+static void doomed_done(struct doomed *d)
+{
+	cleanup_fd(&d->own_fd);
+}
+
+static int read_doomed(json_t *order, struct doomed *d, struct failure *f)
+{
+	json_int_t ino, btime;
+	const char *path = NULL;
+	talk_unpack(order, "{s:s, s:s, s:I, s:I, s?s}", "name", &d->name, "entry", &d->entry, "ino", &ino,
+	    "btime", &btime, "path", &path);
+	d->want = (struct identity){ .ino = ino, .btime_ns = btime };
+	d->base = d->name;
+	d->from_fd = WORKER_FD_ROOT;
+	if (check_entry(d->entry, f) < 0 || check_entry(d->name, f) < 0)
+		return -1;
+	if (!path)
+		return 0;
+	d->from_fd = d->own_fd = place_open_parent(path, &d->base);
+	if (d->from_fd < 0)
+		return errno == ENOENT || errno == ENOTDIR ? no_such_environment(d->name, f) :
+		    failure_errno(f, "cannot open the directory that holds '%s'", d->name);
+	return 0;
+}
+
+/* Where the file system cannot rename it. */
+static int purge_in_place(struct removal *r, const struct doomed *d, json_t **ret, struct failure *f)
+{
+	remove_in_place(r, d->from_fd, d->base, d->want);
+	if (fsync(d->from_fd) < 0)
+		return d->own_fd < 0 ? failure_sync(f) : failure_errno(f, "cannot sync what held '%s'", d->name);
+	if (!r->gone && r->kept)
+		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", d->name,
+		    json_string_value(json_array_get(r->kept, 0)));
+	return answer(r, ret, f);
+}
+
 int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 {
-	const char *name, *entry;
-	json_int_t ino, btime;
-	talk_unpack(order, "{s:s, s:s, s:I, s:I}", "name", &name, "entry", &entry, "ino", &ino,
-	    "btime", &btime);
-	struct identity want = { .ino = ino, .btime_ns = btime };
+	__attribute__((cleanup(doomed_done))) struct doomed d = { .own_fd = -1 };
 	_cleanup_removal_ struct removal r = { 0 };
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	if (stage < 0)
 		return failure_errno(f, "cannot open the stage");
-	if (check_entry(entry, f) < 0 || check_entry(name, f) < 0)
+	if (read_doomed(order, &d, f) < 0)
 		return -1;
 	/* Repeated after a crash: it may be on its way already, else the rest of an earlier attempt makes way. */
-	bool here = place_is(WORKER_FD_ROOT, name, want);
-	if (!here && !place_is(stage, entry, want))
-		return no_such_environment(name, f);
+	bool here = place_is(d.from_fd, d.base, d.want);
+	if (!here && !place_is(stage, d.entry, d.want))
+		return no_such_environment(d.name, f);
 	if (here) {
 		struct statx rest;
-		if (place_statx(stage, entry, &rest) == 0)
-			remove_entry(&r, stage, entry);
-		if (place_move_known(WORKER_FD_ROOT, name, stage, entry, want, entry) < 0) {
+		if (place_statx(stage, d.entry, &rest) == 0)
+			remove_entry(&r, stage, d.entry);
+		if (place_move_known(d.from_fd, d.base, stage, d.entry, d.want, d.entry) < 0) {
 			if (errno == EXDEV)
-				return purge_in_place(&r, name, want, ret, f);
+				return purge_in_place(&r, &d, ret, f);
 			if (errno == ENOENT || errno == ESTALE)
-				return no_such_environment(name, f);
-			return failure_errno(f, "cannot move '%s' out of the root", name);
+				return no_such_environment(d.name, f);
+			return failure_errno(f, "cannot move '%s' out of its place", d.name);
 		}
 		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
 			return failure_sync(f);
 	}
-	remove_entry(&r, stage, entry);
+	remove_entry(&r, stage, d.entry);
 	return answer(&r, ret, f);
 }
 

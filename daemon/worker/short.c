@@ -18,6 +18,7 @@
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
+#include "remove.h"
 #include "talk.h"
 
 struct short_order {
@@ -47,12 +48,25 @@ static bool is_op(const struct short_order *s, const char *op)
 	return !s->done && strcmp(s->op, op) == 0;
 }
 
+/* One elsewhere whose surroundings are not there any more. */
+static void parent_is_gone(struct short_order *s)
+{
+	if (strcmp(s->op, "discard") == 0)
+		s->done = true;
+	else if (strcmp(s->op, "trash") == 0 && errno != EACCES)
+		refuse(s, ERROR_NO_SUCH_ENVIRONMENT);
+	else
+		refuse_errno(s, "open the directory that holds");
+}
+
 static void read_order(struct short_order *s, const struct places *p)
 {
 	json_int_t id, ino, btime;
 	json_t *record = NULL;
-	talk_unpack(s->order, "{s:I, s:s, s:s, s:s, s:I, s:I, s?o}", "id", &id, "op", &s->op, "name",
-	    &s->what.name, "entry", &s->what.entry, "ino", &ino, "btime", &btime, "record", &record);
+	const char *path = NULL;
+	talk_unpack(s->order, "{s:I, s:s, s:s, s:s, s:I, s:I, s?o, s?s}", "id", &id, "op", &s->op, "name",
+	    &s->what.name, "entry", &s->what.entry, "ino", &ino, "btime", &btime, "record", &record,
+	    "path", &path);
 	s->what.want = (struct identity){ .ino = ino, .btime_ns = btime };
 	s->what.record = record;
 	if (!place_component(s->what.name) || !place_component(s->what.entry)) {
@@ -60,6 +74,10 @@ static void read_order(struct short_order *s, const struct places *p)
 		s->done = true;
 	} else if (p->trash < 0 || p->stage < 0) {
 		refuse_errno(s, "open the trash and the stage for");
+	} else if (path) {
+		s->what.parent_fd = place_open_parent(path, &s->what.base);
+		if (s->what.parent_fd < 0)
+			parent_is_gone(s);
 	}
 }
 
@@ -95,14 +113,16 @@ static void prepare(struct short_order *s, const struct places *p)
 static void restore(struct short_order *s, const struct places *p)
 {
 	_cleanup_fd_ int fd = place_open(p->trash, s->what.entry, O_RDONLY | O_DIRECTORY);
+	const char *name;
+	int to = trash_origin(&s->what, &name);
 	s->tidy = true;
 	if (fd < 0 || !place_is(fd, PATH_TREE, s->what.want)) {
-		s->tidy = place_is(WORKER_FD_ROOT, s->what.name, s->what.want);
+		s->tidy = place_is(to, name, s->what.want);
 		if (!s->tidy)
 			refuse(s, ERROR_NOT_IN_TRASH);
 		return;
 	}
-	if (place_move(fd, PATH_TREE, WORKER_FD_ROOT, s->what.name) == 0)
+	if (place_move(fd, PATH_TREE, to, name) == 0)
 		return;
 	s->tidy = false;
 	if (errno == EEXIST)
@@ -114,11 +134,20 @@ static void restore(struct short_order *s, const struct places *p)
 static void discard(struct short_order *s, const struct places *p)
 {
 	const struct trashing *w = &s->what;
-	if (!place_is(WORKER_FD_ROOT, w->name, w->want))
+	const char *name;
+	int from = trash_origin(w, &name);
+	if (!place_is(from, name, w->want) ||
+	    place_move_known(from, name, p->stage, w->entry, w->want, w->entry) == 0 ||
+	    errno == ENOENT || errno == ESTALE)
 		return;
-	if (place_move_known(WORKER_FD_ROOT, w->name, p->stage, w->entry, w->want, w->entry) < 0 &&
-	    errno != ENOENT && errno != ESTALE)
-		refuse_errno(s, "discard");
+	/* Only after a crash: a worker takes what it has made elsewhere away itself. */
+	if (errno == EXDEV && w->base) {
+		_cleanup_removal_ struct removal removal = { .to_the_end = true };
+		remove_in_place(&removal, from, name, w->want);
+		if (!removal.kept)
+			return;
+	}
+	refuse_errno(s, "discard");
 }
 
 static void apply(struct short_order *s, const struct places *p)
@@ -133,6 +162,9 @@ static void apply(struct short_order *s, const struct places *p)
 		discard(s, p);
 	else if (!s->done)
 		failure_reason(&s->failure, ERROR_FAILED, "unknown order '%s'", s->op);
+	/* The one sync is the root's. */
+	if (s->what.base && fsync(s->what.parent_fd) < 0 && s->failure.code == ERROR_NONE)
+		refuse_errno(s, "sync what holds");
 }
 
 /* Whether it may have changed the root, now or before a crash, and must not be answered before a sync. */
@@ -159,6 +191,8 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 		else
 			talk_answer(s->order, NULL);
 	}
+	if (s->what.base)
+		cleanup_fd(&s->what.parent_fd);
 	failure_done(&s->failure);
 	json_decref(s->order);
 }

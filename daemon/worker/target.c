@@ -58,12 +58,10 @@ static int make_missing(struct target *t, mode_t mask, struct failure *f)
 
 static int open_it(struct target *t, struct failure *f)
 {
-	size_t length = t->base - t->path - 1;
-	_cleanup_free_ char *parent = xstrndup(t->path, length > 0 ? length : 1);
 	struct statx st;
-	t->parent_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	t->parent_fd = place_open_parent(t->path, &t->base);
 	if (t->parent_fd < 0)
-		return failure_errno(f, "cannot open '%s'", parent);
+		return failure_errno(f, "cannot open the directory that holds '%s'", t->path);
 	t->fd = openat(t->parent_fd, t->base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (t->fd < 0 && (errno == ENOTDIR || errno == ELOOP))
 		return refuse(t, f);

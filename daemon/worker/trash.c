@@ -12,6 +12,12 @@
 #include "paths.h"
 #include "trash.h"
 
+int trash_origin(const struct trashing *t, const char **ret_name)
+{
+	*ret_name = t->base ? t->base : t->name;
+	return t->base ? t->parent_fd : WORKER_FD_ROOT;
+}
+
 static int no_such_environment(const struct trashing *t, struct failure *f)
 {
 	return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{so}", "name", failure_text(t->name)));
@@ -42,7 +48,9 @@ int trash_prepare(const struct trashing *t, const struct places *p, struct failu
 	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
 	if (fd >= 0 && place_is(fd, PATH_TREE, t->want))
 		return 1;
-	if (!place_is(WORKER_FD_ROOT, t->name, t->want))
+	const char *name;
+	int from = trash_origin(t, &name);
+	if (!place_is(from, name, t->want))
 		no_such_environment(t, f);
 	else if (fd < 0 || write_record(fd, t->record) < 0)
 		failure_errno(f, "cannot write the record of '%s'", t->name);
@@ -55,10 +63,13 @@ int trash_prepare(const struct trashing *t, const struct places *p, struct failu
 int trash_move(const struct trashing *t, const struct places *p, struct failure *f)
 {
 	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
-	if (fd >= 0 && place_move_known(WORKER_FD_ROOT, t->name, fd, PATH_TREE, t->want, t->entry) == 0)
+	const char *name;
+	int from = trash_origin(t, &name);
+	if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
 		return 0;
 	if (errno == EXDEV) {
 		_cleanup_free_ char *reason = xasprintf(
+		    t->base ? "'%s' is on another file system than the trash" :
 		    "this file system cannot move '%s' to the trash", t->name);
 		failure_set(f, ERROR_UNSUPPORTED, json_pack("{soso}", "name", failure_text(t->name),
 		    "reason", failure_text(reason)));
@@ -74,7 +85,9 @@ int trash_move(const struct trashing *t, const struct places *p, struct failure 
 int trash_undo(const struct trashing *t, const struct places *p)
 {
 	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
-	if (fd < 0 || place_move(fd, PATH_TREE, WORKER_FD_ROOT, t->name) < 0)
+	const char *name;
+	int from = trash_origin(t, &name);
+	if (fd < 0 || place_move(fd, PATH_TREE, from, name) < 0)
 		return -1;
 	trash_remove_entry(p, t->entry);
 	return 0;

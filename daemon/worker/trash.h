@@ -16,7 +16,11 @@ struct trashing {
 	const char *name, *entry;
 	struct identity want;
 	const json_t *record;
+	const char *base;       /* not NULL: it is not in the root, but has this name in parent_fd */
+	int parent_fd;
 };
+/* Where it is when it is not in the trash. */
+int trash_origin(const struct trashing *, const char **ret_name);
 
 /* First step, for all of a batch before the second: the entry with its synced record. 0; 1: it is there with its tree
  * already, from before a crash; -1 (NoSuchEnvironment, ...), and nothing of it is left. */

@@ -9,11 +9,12 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from helpers import differences, rebuilt_python, tree
-from worker import CALLER, PYTHON, PYTHONS, Worker, create, create_order, identity, order, root
+from worker import CALLER, PYTHON, PYTHONS, Worker, create, create_order, fake_env, identity, order, root, workers
 
 PYENV = pathlib.Path(os.environ.get("PYENV_ROOT", pathlib.Path.home() / ".pyenv")) / "versions"
 PYTHON2 = sorted(PYENV.glob("2.7*/bin/python2.7"))
@@ -311,3 +312,72 @@ def test_a_virtualenv_whose_pip_does_not_run(root, tmp_path):
     answer, _ = create(root, python=old_python(tmp_path, (2, 7, 18)), withoutPip=False,
                        caller=CALLER | {"path": f"{tmp_path}/bin:/usr/bin:/bin"})
     assert "virtualenv" in failed(answer, "InterpreterFailed") and "SyntaxError" in answer["parameters"]["output"]
+
+
+# --- what is elsewhere, deleted and taken back ---
+
+def elsewhere(directory):
+    path = fake_env(directory / "p" / ".venv")
+    return path, {"name": "e", "entry": "e~1", "path": str(path), **identity(path)}
+
+
+def test_trash_and_restore_elsewhere(root, tmp_path, workers):
+    path, what = elsewhere(tmp_path)
+    resident = workers("resident")
+    for op, there in (("trash", False), ("trash", False), ("restore", True), ("restore", True), ("trash", False)):
+        answer, _ = resident.ask(op, record={"name": "e"}, **what)
+        assert "error" not in answer, (op, answer)
+        assert path.exists() == there and (root / ".venvd/trash/e~1/tree").exists() == (not there)
+    path.mkdir()
+    answer, _ = resident.ask("restore", **what)
+    assert answer["error"] == "io.venvd.AlreadyExists"
+    path.rmdir()
+    path.parent.rmdir()
+    answer, _ = resident.ask("restore", **what)
+    assert failed(answer) and (root / ".venvd/trash/e~1/tree/pyvenv.cfg").exists()
+    answer, _ = resident.ask("trash", record={}, **what | {"entry": "e~2"})
+    failed(answer, "NoSuchEnvironment")
+    assert os.listdir(root / ".venvd/trash") == ["e~1"]
+
+
+def test_discard_and_purge_elsewhere(root, tmp_path, workers):
+    resident = workers("resident")
+    path, what = elsewhere(tmp_path)
+    for _ in range(2):
+        answer, _ = resident.ask("discard", **what)
+        assert "error" not in answer and not path.exists() and os.listdir(root / ".venvd/stage") == ["e~1"]
+    path, what = elsewhere(tmp_path / "again")
+    for wrong in (what | {"ino": 1}, what | {"path": str(tmp_path / "no/where")}):
+        answer, _ = order(root, "purge-name", **wrong)
+        failed(answer, "NoSuchEnvironment")
+    answer, _ = order(root, "purge-name", **what)
+    assert "error" not in answer and not path.exists() and path.parent.exists()
+    assert os.listdir(root / ".venvd/stage") == []
+
+
+def test_elsewhere_on_another_file_system(root, workers):
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == root.stat().st_dev:
+        pytest.skip("one file system only")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        path, what = elsewhere(pathlib.Path(directory))
+        resident = workers("resident")
+        answer, _ = resident.ask("trash", record={}, **what)
+        assert "on another file system" in failed(answer, "Unsupported") and path.exists()
+        assert os.listdir(root / ".venvd/trash") == []
+        answer, _ = resident.ask("discard", **what)
+        assert "error" not in answer and not path.exists()
+        path, what = elsewhere(pathlib.Path(directory) / "again")
+        answer, _ = order(root, "purge-name", **what)
+        assert "error" not in answer and not path.exists()
+        answer, _ = named(root, pathlib.Path(directory) / "new")
+        assert "error" not in answer, answer
+
+
+def test_inspect_elsewhere(root, tmp_path):
+    path, _ = elsewhere(tmp_path)
+    fake_env(root / "a")
+    _, frames = order(root, "inspect", names=["a"], paths=[str(path), str(tmp_path / "no/x"), "/"])
+    found = {e["name"]: e for f in frames for e in f["environments"]}
+    assert {n: e["kind"] for n, e in found.items()} == {
+        "a": "environment", str(path): "environment", str(tmp_path / "no/x"): "absent", "/": "other"}
+    assert found[str(path)]["ino"] == path.stat().st_ino
