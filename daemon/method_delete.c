@@ -68,11 +68,29 @@ static void removal_failed(struct removal *d, enum error_code code, const json_t
 	venvd_stop_if_idle(v);
 }
 
+/* Elsewhere its owner may have removed it: then it is forgotten. */
+static void removal_forget(struct removal *d)
+{
+	struct venvd *v = d->op.venvd;
+	struct environment *env = d->op.env;
+	json_t *reply = method_environment(v, env);
+	d->op.env = NULL;
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	operation_reply(&d->op, reply);
+	removal_free(d);
+	venvd_stop_if_idle(v);
+}
+
 static void removal_trashed(enum error_code code, const json_t *result, void *arg)
 {
 	struct removal *d = arg;
 	struct venvd *v = d->op.venvd;
 	struct environment *env = d->op.env;
+	if (code == ERROR_NO_SUCH_ENVIRONMENT && env->location != NULL) {
+		removal_forget(d);
+		return;
+	}
 	if (code != ERROR_NONE) {
 		removal_failed(d, code, result);
 		return;
@@ -240,57 +258,6 @@ static void delete_missing(struct venvd *v, struct request *r, struct environmen
 	request_reply(r, reply);
 }
 
-/* --- what lies elsewhere: its directory is its owner's to remove; then it is forgotten --- */
-
-struct forgetting {
-	struct operation op;
-	bool absent;
-};
-
-static void forget_look(const char *kind, const json_t *frame, void *arg)
-{
-	struct forgetting *g = arg;
-	const json_t *found = json_array_get(json_object_get(frame, "environments"), 0);
-	(void)kind;
-	const char *what = json_string_value(json_object_get(found, "kind"));
-	g->absent = what != NULL && strcmp(what, "absent") == 0;
-}
-
-static void forget_looked(enum error_code code, const json_t *result, void *arg)
-{
-	struct forgetting *g = arg;
-	struct venvd *v = g->op.venvd;
-	struct environment *env = g->op.env;
-	if (code == ERROR_NONE && g->absent) {
-		json_t *reply = method_environment(v, env);
-		g->op.env = NULL;
-		store_drop(v->store, env->id, NULL, NULL);
-		index_remove(v->index, env);
-		operation_reply(&g->op, reply);
-	} else if (code == ERROR_NONE) {
-		_cleanup_free_ char *reason = xasprintf("it is not in the root: remove '%s' yourself, and delete it again",
-		    env->location);
-		operation_error(&g->op, ERROR_UNSUPPORTED, json_pack("{s:s,s:s*}", "name", env->name,
-		    "reason", reason));
-	} else {
-		operation_error(&g->op, code, result != NULL ? json_deep_copy(result) : NULL);
-	}
-	free(g);
-	venvd_stop_if_idle(v);
-}
-
-static void forget_begin(struct venvd *v, struct request *r, struct environment *env)
-{
-	struct forgetting *g = xcalloc(1, sizeof(*g));
-	operation_begin(&g->op, v, r, env);
-	json_t *order = json_pack("{s:s,s:[],s:[s*]}", "op", "inspect", "names", "paths", env->location);
-	if (job_start(v->jobs, order, 0, forget_look, forget_looked, g) != NULL)
-		return;
-	json_t *parameters = job_refused(env->name);
-	forget_looked(ERROR_BUSY, parameters, g);
-	json_decref(parameters);
-}
-
 void method_delete(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
@@ -309,8 +276,6 @@ void method_delete(struct venvd *v, struct request *r)
 		emptying_begin(v, r, env);
 	} else if (env->state == STATE_MISSING) {
 		delete_missing(v, r, env);
-	} else if (env->location != NULL) {
-		forget_begin(v, r, env);
 	} else {
 		removal_begin(v, r, env, now);
 	}

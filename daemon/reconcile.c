@@ -466,10 +466,23 @@ static void reconcile_intent_taken_back(struct venvd *v, struct environment *env
 	store_put(v->store, env, NULL, NULL);
 }
 
+/* Its tree is in the trash. */
+static void reconcile_deleted(struct venvd *v, struct environment *env)
+{
+	env->intent = INTENT_NONE;
+	retention_stamp(v->retention, env);
+	index_to_trash(v->index, env);
+	store_put(v->store, env, NULL, NULL);
+}
+
 /* It lies elsewhere: what became of it is seen when it is looked into. */
 static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
+	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
+		reconcile_deleted(v, env);
+		return;
+	}
 	json_array_append_new(rec->paths, json_string(env->location));
 	if (env->intent == INTENT_CREATE) {
 		free(env->problem);
@@ -514,10 +527,7 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 		return;
 	}
 	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
-		env->intent = INTENT_NONE;
-		retention_stamp(v->retention, env);
-		index_to_trash(v->index, env);
-		store_put(v->store, env, NULL, NULL);
+		reconcile_deleted(v, env);
 	} else if (env->intent == INTENT_PURGE) {
 		reconcile_drop(v, env);         /* what is left of it lies in the stage */
 	} else if (env->state == STATE_MISSING && env->missing_since + LIMIT_MISSING_US < now_us()) {
@@ -540,7 +550,10 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 			env->expires_at = 1;    /* due at once */
 			index_to_trash(v->index, env);
 		}
-	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
+	} else if (index_get(v->index, env->name) == NULL &&
+	           (env->location != NULL || reconcile_claim_name(rec, env))) {
+		if (env->location != NULL)
+			json_array_append_new(rec->paths, json_string(env->location));
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;
 		reconcile_intent_taken_back(v, env);

@@ -67,9 +67,13 @@ int trash_move(const struct trashing *t, const struct places *p, struct failure 
 	int from = trash_origin(t, &name);
 	if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
 		return 0;
-	if (errno == EXDEV) {
+	if (errno == EXDEV && t->base) {
+		_cleanup_free_ char *command = xasprintf("venvctl delete --now %s", t->name);
+		failure_set(f, ERROR_UNSUPPORTED, json_pack("{sososo}", "name", failure_text(t->name),
+		    "reason", failure_text("it is on another file system than the trash"), "command",
+		    failure_text(command)));
+	} else if (errno == EXDEV) {
 		_cleanup_free_ char *reason = xasprintf(
-		    t->base ? "'%s' is on another file system than the trash" :
 		    "this file system cannot move '%s' to the trash", t->name);
 		failure_set(f, ERROR_UNSUPPORTED, json_pack("{soso}", "name", failure_text(t->name),
 		    "reason", failure_text(reason)));
