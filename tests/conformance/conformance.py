@@ -319,14 +319,17 @@ class Run:
         """The whole place of a refused case, as A left it."""
         return tree_a if not str(tree_a).endswith(os.path.relpath(path, place)) else Path(str(tree_a)[:-len(os.path.relpath(path, place))].rstrip("/"))
 
-    @staticmethod
-    def refused(status_a, said_a, status, said):
+    def refused(self, status_a, said_a, status, said):
         sentence = compare.error_sentence(said_a)
         if status_a == 0:
             return [f"venvctl create exits {status}: {said.strip()[-400:]}"]
         if status == 0:
             return [f"is made, but the interpreter refuses: {said_a.strip()[-300:]}"]
-        if sentence and sentence not in said:
+        # What no code of venv foresaw comes with the kernel's words; then the path must be named all the same.
+        errno = re.fullmatch(r"\[Errno \d+\] [^:]+: '(.*)'", sentence or "")
+        if errno and errno[1] in said and sentence not in said:
+            self.reasons[f"refused in other words than '{sentence.split(':')[0]}'"] += 1
+        elif sentence and sentence not in said:
             return [f"the refusal is not the interpreter's:\n      A {sentence}\n      B {said.strip()}"]
         return []
 
