@@ -82,16 +82,35 @@ def measure_large_root(root, count, runs):
             raise Failure(f"{known} environments of {count} are known")
     scan = timed(lambda: [entry.stat() for entry in os.scandir(root)])
     scanned = f"scandir and stat {scan * 1000:.0f} ms"
-    row(f"first start on {count:,} environments", f"{first * 1000:.0f} ms", scanned, f"{first / scan:.2f}x", "under 1 s", first < 1)
+    row(
+        f"first start on {count:,} environments",
+        f"{first * 1000:.0f} ms",
+        scanned,
+        f"{first / scan:.2f}x",
+        "under 1 s",
+        first < 1,
+    )
     starts = []
     for _ in range(3):
         with Daemon(root, *NO_POOL) as daemon:
             starts.append(daemon.start_seconds)
     again = statistics.median(starts)
-    row("start again, until ready", spread(starts, digits=0) + " ms", scanned, f"{again / scan:.2f}x", "under 1 s", again < 1)
+    row(
+        "start again, until ready",
+        spread(starts, digits=0) + " ms",
+        scanned,
+        f"{again / scan:.2f}x",
+        "under 1 s",
+        again < 1,
+    )
     with Daemon(root, *NO_POOL):
-        beside_true(f"venvctl list, {count:,} environments", runs, [venvctl, "list"], "at most 30 ms",
-                    lambda median, _: median <= 0.030)
+        beside_true(
+            f"venvctl list, {count:,} environments",
+            runs,
+            [venvctl, "list"],
+            "at most 30 ms",
+            lambda median, _: median <= 0.030,
+        )
 
 
 def machine():
@@ -101,9 +120,13 @@ def machine():
             model = line.split(":", 1)[1].strip()
             break
     usable = len(os.sched_getaffinity(0))
-    kind = subprocess.run(["stat", "-f", "-c", "%T", "/tmp"], capture_output=True, text=True, check=False).stdout.strip()
-    return (f"{time.strftime('%Y-%m-%d')}, {model}, {usable} cores, Linux {platform.release()}, {kind}, "
-            f"client of the sockets: Python {platform.python_version()}")
+    kind = subprocess.run(
+        ["stat", "-f", "-c", "%T", "/tmp"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {model}, {usable} cores, Linux {platform.release()}, {kind}, "
+        f"client of the sockets: Python {platform.python_version()}"
+    )
 
 
 def parts(short):
@@ -131,8 +154,10 @@ def main():
     table.short = options.short
     print(machine())
     print(creation.versions())
-    print("The median and [the middle half]; a ratio is our time over that of what stands beside it, or how much faster "
-          "we are.\n")
+    print(
+        "The median and [the middle half]; a ratio is our time over that of what stands beside it, or how much faster "
+        "we are.\n"
+    )
     table.head()
     scratch = Path(tempfile.mkdtemp(prefix="venvd-bench.", dir="/tmp"))
     failed = 0

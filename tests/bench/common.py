@@ -17,7 +17,7 @@ TRUE = "/bin/true"
 PYTHON = "/usr/bin/python3"
 # Where nothing is created, nothing is prepared either.
 NO_POOL = ("-o", "pool-entries=0")
-HOME = Path(os.environ.get("HOME", "/"))        # before client_environment() takes it away
+HOME = Path(os.environ.get("HOME", "/"))  # before client_environment() takes it away
 QUIET = [
     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
     (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
@@ -132,6 +132,7 @@ def wait_until(condition, seconds):
 
 def wait_for_pool(daemon, entries, seconds=120):
     """Until so many environments wait in the pool; how many do. 0 at once where there is no pool."""
+
     def waiting():
         with Client(daemon.socket) as client:
             return sum(image.get("pool", 0) for image in client.call("Status").get("images") or [])
@@ -211,7 +212,7 @@ class Table:
 
     def __init__(self):
         self.reached = self.missed = 0
-        self.short = False      # then nothing was measured, only tried
+        self.short = False  # then nothing was measured, only tried
 
     def head(self):
         self.line("what", "venvd", "beside it", "ratio", "goal")
@@ -220,7 +221,9 @@ class Table:
     @staticmethod
     def line(*cells):
         widths = (58, 28, 40, 14, 0)
-        print("| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)) + " |", flush=True)
+        print(
+            "| " + " | ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)) + " |", flush=True
+        )
 
     def row(self, what, ours, beside, ratio, goal="", reached=None):
         if reached is not None and not self.short:
@@ -248,12 +251,20 @@ def make_environments(root, count):
 def client_environment(root, **more):
     for name in ("VENVD_SOCKET", "WORKON_HOME", "VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"):
         os.environ.pop(name, None)
-    os.environ.update(VENVD_ROOT=str(root), VENVD_AUTOSTART="0", HOME=str(root.parent), VENVD_CONFIG="/dev/null", **more)
+    os.environ.update(
+        VENVD_ROOT=str(root), VENVD_AUTOSTART="0", HOME=str(root.parent), VENVD_CONFIG="/dev/null", **more
+    )
 
 
 def beside_true(what, runs, command, goal="", reached=None):
     """reached(median in seconds, ratio) says whether the goal is."""
     ours, true = interleaved(runs, lambda: run_seconds(command), lambda: run_seconds([TRUE]))
     ratio = statistics.median(ours) / statistics.median(true)
-    row(what, spread(ours) + " ms", f"/bin/true {spread(true)} ms", f"{ratio:.2f}x", goal,
-        None if reached is None else reached(statistics.median(ours), ratio))
+    row(
+        what,
+        spread(ours) + " ms",
+        f"/bin/true {spread(true)} ms",
+        f"{ratio:.2f}x",
+        goal,
+        None if reached is None else reached(statistics.median(ours), ratio),
+    )

@@ -19,11 +19,14 @@ def pythons():
     """title -> path, and the goal beside `python -m venv`: CPython 3.12 built by pyenv, and the system's."""
     found = {}
     pyenv = Path(os.environ.get("PYENV_ROOT", HOME / ".pyenv"))
-    built = sorted(pyenv.glob("versions/3.12.*/bin/python3.12"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.parts[-3])])
+    built = sorted(
+        pyenv.glob("versions/3.12.*/bin/python3.12"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.parts[-3])]
+    )
     if built:
         found[f"CPython {built[-1].parts[-3]} by pyenv"] = (str(built[-1]), 1000)
-    version = subprocess.run([PYTHON, "-c", "import platform; print(platform.python_version())"], capture_output=True,
-                             text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [PYTHON, "-c", "import platform; print(platform.python_version())"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     system = "Debian's" if Path("/etc/debian_version").exists() else "the system's"
     found[f"{system} Python {version}"] = (PYTHON, 800)
     return found
@@ -37,9 +40,13 @@ def said(command):
 def versions():
     """What stands beside us."""
     uv = re.search(r"[\d.]+", said([str(PEERS / "uv"), "--version"]) if (PEERS / "uv").exists() else "")
-    virtualenv = re.search(r"[\d.]+", said([str(PEERS / "virtualenv"), "--version"]) if (PEERS / "virtualenv").exists() else "")
-    return (f"venvd {(REPOSITORY / 'VERSION').read_text().strip()}, virtualenv {virtualenv[0] if virtualenv else 'not there'}, "
-            f"uv {uv[0] if uv else 'not there'}, {', '.join(pythons())}")
+    virtualenv = re.search(
+        r"[\d.]+", said([str(PEERS / "virtualenv"), "--version"]) if (PEERS / "virtualenv").exists() else ""
+    )
+    return (
+        f"venvd {(REPOSITORY / 'VERSION').read_text().strip()}, virtualenv {virtualenv[0] if virtualenv else 'not there'}, "
+        f"uv {uv[0] if uv else 'not there'}, {', '.join(pythons())}"
+    )
 
 
 class Contest:
@@ -98,13 +105,21 @@ def compete(root, title, python, with_pip, rounds, turns, goals):
         contest.check()
     ours = seconds.pop("venvd")
     flag = "" if with_pip else " --without-pip"
-    names = {"venv": f"python -m venv{flag}", "virtualenv": "virtualenv" + ("" if with_pip else " --no-seed"),
-             "uv": "uv venv" + (" --seed" if with_pip else "")}
+    names = {
+        "venv": f"python -m venv{flag}",
+        "virtualenv": "virtualenv" + ("" if with_pip else " --no-seed"),
+        "uv": "uv venv" + (" --seed" if with_pip else ""),
+    }
     for who, theirs in seconds.items():
         ratio = statistics.median(theirs) / statistics.median(ours)
         goal = goals.get(who)
-        row(f"`venvctl create{flag}`, {title}", spread(ours) + " ms", f"`{names[who]}` {spread(theirs, digits=1)} ms",
-            f"{ratio:,.{0 if ratio >= 10 else 1}f}x faster", *((f"at least {goal:,}x", ratio >= goal) if goal else ()))
+        row(
+            f"`venvctl create{flag}`, {title}",
+            spread(ours) + " ms",
+            f"`{names[who]}` {spread(theirs, digits=1)} ms",
+            f"{ratio:,.{0 if ratio >= 10 else 1}f}x faster",
+            *((f"at least {goal:,}x", ratio >= goal) if goal else ()),
+        )
 
 
 def measure_creation(root, short):
@@ -140,8 +155,14 @@ def measure_first(root, short):
             shutil.rmtree(root.parent / "venv")
             shutil.rmtree(part.parent, ignore_errors=True)
         ratio = statistics.median(ours) / statistics.median(theirs)
-        row(f"the first one, {title}", spread(ours, digits=0) + " ms", f"`python -m venv` {spread(theirs, digits=0)} ms",
-            f"{ratio:.2f}x", "at most 1.1x", ratio <= 1.1)
+        row(
+            f"the first one, {title}",
+            spread(ours, digits=0) + " ms",
+            f"`python -m venv` {spread(theirs, digits=0)} ms",
+            f"{ratio:.2f}x",
+            "at most 1.1x",
+            ratio <= 1.1,
+        )
 
 
 def settle(daemon, seconds=20):

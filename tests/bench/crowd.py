@@ -32,7 +32,7 @@ class Crowd:
             os.close(read)
             try:
                 os.write(write, json.dumps(self.work(path, clients)).encode())
-            except Exception as e:      # its parent says so
+            except Exception as e:  # its parent says so
                 os.write(write, json.dumps({"failure": f"{type(e).__name__}: {e}"}).encode())
             os._exit(0)
         os.close(write)
@@ -121,8 +121,14 @@ class Beside:
 
     def report(self, what, limit_ms):
         mine, other = quantile(self.mine, 0.99), quantile(self.other, 0.99)
-        row(f"a prompt's answer, p99, {what}", f"{mine * 1000:.2f} ms", f"a bare echo {other * 1000:.2f} ms",
-            f"{mine / other:.1f}x", f"under {limit_ms} ms", mine * 1000 < limit_ms)
+        row(
+            f"a prompt's answer, p99, {what}",
+            f"{mine * 1000:.2f} ms",
+            f"a bare echo {other * 1000:.2f} ms",
+            f"{mine / other:.1f}x",
+            f"under {limit_ms} ms",
+            mine * 1000 < limit_ms,
+        )
         self.mine, self.other = [], []
 
 
@@ -137,7 +143,9 @@ def fill(daemon, python, entries, without_pip):
 def measure_burst(root, python, size, clients, bursts, without_pip):
     rates, latencies = [], []
     with contextlib.ExitStack() as stack:
-        daemon = stack.enter_context(Daemon(root, "-o", f"pool-initial={size}", "-o", f"pool-entries={size}", "-o", "pool-mib=100000"))
+        daemon = stack.enter_context(
+            Daemon(root, "-o", f"pool-initial={size}", "-o", f"pool-entries={size}", "-o", "pool-mib=100000")
+        )
         beside = Beside(daemon, root, stack)
         for number in range(bursts):
             full = fill(daemon, python, size, without_pip)
@@ -146,8 +154,14 @@ def measure_burst(root, python, size, clients, bursts, without_pip):
             rates.append(result["created"] / result["seconds"])
             latencies += result["took"]
         words = "" if full >= size else f" (only {full} were ready)"
-        row(f"a burst of {size} from {clients} clients, a second{words}", spread(rates, 1, 0), f"each takes {spread(latencies, 1000, 0)} ms",
-            "", "at least 1,000", statistics.median(rates) >= 1000)
+        row(
+            f"a burst of {size} from {clients} clients, a second{words}",
+            spread(rates, 1, 0),
+            f"each takes {spread(latencies, 1000, 0)} ms",
+            "",
+            "at least 1,000",
+            statistics.median(rates) >= 1000,
+        )
         beside.report("in the burst", 5)
 
 
@@ -163,8 +177,14 @@ def measure_sustained(root, python, clients, seconds, delete, without_pip, goal)
         memory = memory_kib(daemon.pid, "VmHWM") / 1024
         workers = sum(memory_kib(p) for p in descendants(daemon.pid)[1:]) / 1024
         left = sum(len(os.listdir(root / ".venvd" / d)) for d in ("trash", "stage") if (root / ".venvd" / d).exists())
-        row(f"{clients} clients for {seconds:g} s, {what} a second", f"{rate:,.0f}",
-            f"at most {memory:.0f} MiB, workers {workers:.0f}; trash, stage {left}", "", f"at least {goal}", rate >= goal)
+        row(
+            f"{clients} clients for {seconds:g} s, {what} a second",
+            f"{rate:,.0f}",
+            f"at most {memory:.0f} MiB, workers {workers:.0f}; trash, stage {left}",
+            "",
+            f"at least {goal}",
+            rate >= goal,
+        )
         beside.report(f"while they are {what}", 1)
 
 

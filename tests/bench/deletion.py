@@ -109,8 +109,14 @@ def purge_beside(root):
         if b'"error"' in answer:
             raise Failure(f"the large one is not deleted: {answer!r}")
     mine, other = quantile(ours, 0.99), quantile(theirs, 0.99)
-    row("a prompt's answer, p99, while the large one is removed", f"{mine * 1000:.2f} ms", f"a bare echo {other * 1000:.2f} ms",
-        f"{mine / other:.1f}x", "under 1 ms", mine < 0.001)
+    row(
+        "a prompt's answer, p99, while the large one is removed",
+        f"{mine * 1000:.2f} ms",
+        f"a bare echo {other * 1000:.2f} ms",
+        f"{mine / other:.1f}x",
+        "under 1 ms",
+        mine < 0.001,
+    )
 
 
 def measure_delete(root, short):
@@ -125,8 +131,18 @@ def measure_delete(root, short):
         answers, whole = delete_and_restore(root, 3 if short else 40)
     beside = f"`rm -rf` {spread(removed, digits=0)} ms"
     median = statistics.median(answers)
-    row(f"delete {files:,} files, until the answer", spread(answers) + " ms", beside,
-        f"{statistics.median(removed) / median:,.0f}x faster", "at most 2 ms", median <= 0.002)
-    row(f"`venvctl delete` of them ({of_what})", spread(whole) + " ms", beside,
-        f"{statistics.median(removed) / statistics.median(whole):,.0f}x faster")
+    row(
+        f"delete {files:,} files, until the answer",
+        spread(answers) + " ms",
+        beside,
+        f"{statistics.median(removed) / median:,.0f}x faster",
+        "at most 2 ms",
+        median <= 0.002,
+    )
+    row(
+        f"`venvctl delete` of them ({of_what})",
+        spread(whole) + " ms",
+        beside,
+        f"{statistics.median(removed) / statistics.median(whole):,.0f}x faster",
+    )
     purge_beside(root)

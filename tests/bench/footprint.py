@@ -37,9 +37,13 @@ def measure_disk(root, short):
     subprocess.run([python, "-m", "venv", *flags, str(venv)], check=True)
     # No pool: what it holds in store is not the price of one more.
     with Daemon(root, *NO_POOL):
+
         def create(number):
-            subprocess.run([str(BUILD / "venvctl"), "-q", "create", f"e{number}", "-p", python, *flags], check=True,
-                           stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [str(BUILD / "venvctl"), "-q", "create", f"e{number}", "-p", python, *flags],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
 
         create(0)
         before = bytes_on_disk(root)
@@ -47,8 +51,14 @@ def measure_disk(root, short):
             create(number + 1)
         each = (bytes_on_disk(root) - before) / count
     theirs = bytes_on_disk(venv)
-    row(f"disk for one more{'' if short else ' with pip'}", f"{each / 1e6:.2f} MB", f"`python -m venv` {theirs / 1e6:.2f} MB", f"{each / theirs:.2f}x",
-        "at most 1 MB", each <= 1e6)
+    row(
+        f"disk for one more{'' if short else ' with pip'}",
+        f"{each / 1e6:.2f} MB",
+        f"`python -m venv` {theirs / 1e6:.2f} MB",
+        f"{each / theirs:.2f}x",
+        "at most 1 MB",
+        each <= 1e6,
+    )
 
 
 def measure_memory(root, count):
@@ -63,7 +73,14 @@ def measure_memory(root, count):
         creation.settle(daemon)
         memory = memory_kib(daemon.pid) / 1024
         workers = sum(memory_kib(pid) for pid in descendants(daemon.pid)[1:]) / 1024
-    row(f"memory with {count:,} environments", f"{memory:.1f} MiB", f"its resident worker {workers:.1f} MiB", "", "at most 8 MiB", memory <= 8)
+    row(
+        f"memory with {count:,} environments",
+        f"{memory:.1f} MiB",
+        f"its resident worker {workers:.1f} MiB",
+        "",
+        "at most 8 MiB",
+        memory <= 8,
+    )
 
 
 def switches(pid):
@@ -89,4 +106,11 @@ def measure_idle(root, seconds):
         before = switches(daemon.pid)
         time.sleep(seconds)
         woken = switches(daemon.pid) - before
-    row("wake-ups a minute when idle", f"{woken * 60 / seconds:.0f}", f"context switches in {seconds:g} s", "", "0", woken == 0)
+    row(
+        "wake-ups a minute when idle",
+        f"{woken * 60 / seconds:.0f}",
+        f"context switches in {seconds:g} s",
+        "",
+        "0",
+        woken == 0,
+    )

@@ -56,8 +56,16 @@ class Subject:
         self.exe = str(self.path / "bin" / "python")
 
     def run(self, *command, env=None):
-        done = subprocess.run(list(map(str, command)), env={**self.env, **(env or {})}, cwd=self.scratch,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            list(map(str, command)),
+            env={**self.env, **(env or {})},
+            cwd=self.scratch,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         if done.returncode != 0:
             shown = " ".join(str(word) for word in command if "\n" not in str(word))
             raise Wrong(f"{shown[-160:]}: exit {done.returncode}: {(done.stderr + done.stdout).strip()[-300:]}")
@@ -101,8 +109,10 @@ def wheel(directory):
 
 def pip_wheels(subject):
     """Where the interpreter keeps the pip that ensurepip installs."""
-    text = "import ensurepip, os, sysconfig; print(sysconfig.get_config_var('WHEEL_PKG_DIR') or ''); " \
-           "print(os.path.join(os.path.dirname(ensurepip.__file__), '_bundled'))"
+    text = (
+        "import ensurepip, os, sysconfig; print(sysconfig.get_config_var('WHEEL_PKG_DIR') or ''); "
+        "print(os.path.join(os.path.dirname(ensurepip.__file__), '_bundled'))"
+    )
     for line in subject.run(subject.python, "-c", text).splitlines():
         if line and list(Path(line).glob("pip-*.whl")):
             return line

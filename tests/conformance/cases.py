@@ -18,17 +18,17 @@ NO_PIP = "--without-pip"
 class Case:
     axis: str
     label: str
-    args: list = field(default_factory=list)        # venv's own; venvctl knows the same
-    root: str = "root"                              # a key of ROOTS: the case is the environment NAME below it
-    place: object = None                            # or elsewhere: (directory, spelling) -> what --path is given
-    prepare: object = None                          # elsewhere: what is there before either side comes
+    args: list = field(default_factory=list)  # venv's own; venvctl knows the same
+    root: str = "root"  # a key of ROOTS: the case is the environment NAME below it
+    place: object = None  # or elsewhere: (directory, spelling) -> what --path is given
+    prepare: object = None  # elsewhere: what is there before either side comes
     umask: int = 0o022
-    spelling: str = "itself"                        # a key of SPELLINGS
+    spelling: str = "itself"  # a key of SPELLINGS
     env: dict = field(default_factory=dict)
-    times: int = 1                                  # made so often from one A: the first has to make an image
-    short: bool = False                             # also in 'make check'
-    since: tuple = (3, 3)                           # versions for which it means something
-    refused: str = ""                               # what venvd alone refuses, on purpose: words of what it says
+    times: int = 1  # made so often from one A: the first has to make an image
+    short: bool = False  # also in 'make check'
+    since: tuple = (3, 3)  # versions for which it means something
+    refused: str = ""  # what venvd alone refuses, on purpose: words of what it says
 
     @property
     def pip(self):
@@ -41,6 +41,7 @@ class Case:
 
 def sized(length):
     """A root so long that the environment's own python has a path of just so many bytes."""
+
     def make(scratch, exe_name, name):
         pad = length - len(os.fsencode(scratch)) - len(f"//{name}/bin/{exe_name}")
         parts = []
@@ -48,6 +49,7 @@ def sized(length):
             parts.append("x" * 120)
             pad -= 121
         return Path(scratch, *parts, "x" * pad)
+
     return make
 
 
@@ -66,8 +68,8 @@ def through_a_link(scratch, exe_name, name):
 ROOTS = {
     "root": named("r"),
     "space": named("with space"),
-    "quotes": named("it's \"q\" $V `x` \\ !"),
-    "not ASCII": named("na\u00efve \u65e5\u672c \U0001F40D"),
+    "quotes": named('it\'s "q" $V `x` \\ !'),
+    "not ASCII": named("na\u00efve \u65e5\u672c \U0001f40d"),
     "__VENV_PROMPT__": named("__VENV_PROMPT__ __VENV_DIR__ __VENV_NAME__"),
     "%s": named("%s{0}%(a)s#&;"),
     "python of 124 bytes": sized(124),
@@ -103,6 +105,7 @@ def inside(kind, *options):
         if not outer.exists():
             subprocess.run([str(python), "-m", "venv", NO_PIP, *options, str(outer)], check=True, env=env)
         return str(outer / "bin" / "python"), env
+
     return spell
 
 
@@ -113,7 +116,9 @@ def on_path(python, scratch, env):
 
 def default(python, scratch, env):
     """No interpreter is named: the first python3 of PATH."""
-    return ("", {**env, "PATH": f"{os.path.dirname(python)}:{env['PATH']}"}) if other_link(python, scratch, env) else None
+    return (
+        ("", {**env, "PATH": f"{os.path.dirname(python)}:{env['PATH']}"}) if other_link(python, scratch, env) else None
+    )
 
 
 def shim(python, scratch, env):
@@ -136,12 +141,13 @@ SPELLINGS = {
     "a shim": shim,
 }
 
-PROMPTS = ["X", "it's \"q\" $V `x` \\", "na\u00efve \u2603 \U0001F40D", ".", "", "__VENV_NAME__", "\u202e\u00a0\u00ad"]
+PROMPTS = ["X", 'it\'s "q" $V `x` \\', "na\u00efve \u2603 \U0001f40d", ".", "", "__VENV_NAME__", "\u202e\u00a0\u00ad"]
 # A prompt is one line, and goes onto terminals.
 NO_PROMPTS = ["a\nb", "a\tb", "\x1b[31m", "\x7f"]
 
 
 # --- what is there before ---
+
 
 def junk(place, python, env):
     target = place / "env"
@@ -206,19 +212,46 @@ def cases():
         Case("options", "--symlinks", [NO_PIP, "--symlinks"]),
         Case("options", "--without-scm-ignore-files", [NO_PIP, "--without-scm-ignore-files"], short=True),
         Case("options", "all of them", ["--copies", "--system-site-packages", "--prompt", "P"]),
-        Case("options", "--upgrade-deps", ["--upgrade-deps"], env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "WHEELS"},
-             since=(3, 9)),
-        *(Case("prompts", repr(prompt), [NO_PIP, "--prompt", prompt], short=prompt in PROMPTS[1:5]) for prompt in PROMPTS),
-        *(Case("prompts", repr(prompt), [NO_PIP, "--prompt", prompt], refused="does not take this value of 'prompt'",
-               short=prompt == "a\nb") for prompt in NO_PROMPTS),
-        *(Case("paths", root, [NO_PIP], root, short=root in ("quotes", "not ASCII", "__VENV_PROMPT__"))
-          for root in ROOTS if root not in ("root", "a colon")),
-        *(Case("paths", root, [], root)
-          for root in ("not ASCII", "python of 124 bytes", "python of 125 bytes", "python of 270 bytes")),
-        *(Case("umasks", f"{umask:03o}", [NO_PIP], umask=umask, short=umask == 0o077) for umask in (0o002, 0o027, 0o077, 0)),
+        Case(
+            "options",
+            "--upgrade-deps",
+            ["--upgrade-deps"],
+            env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "WHEELS"},
+            since=(3, 9),
+        ),
+        *(
+            Case("prompts", repr(prompt), [NO_PIP, "--prompt", prompt], short=prompt in PROMPTS[1:5])
+            for prompt in PROMPTS
+        ),
+        *(
+            Case(
+                "prompts",
+                repr(prompt),
+                [NO_PIP, "--prompt", prompt],
+                refused="does not take this value of 'prompt'",
+                short=prompt == "a\nb",
+            )
+            for prompt in NO_PROMPTS
+        ),
+        *(
+            Case("paths", root, [NO_PIP], root, short=root in ("quotes", "not ASCII", "__VENV_PROMPT__"))
+            for root in ROOTS
+            if root not in ("root", "a colon")
+        ),
+        *(
+            Case("paths", root, [], root)
+            for root in ("not ASCII", "python of 124 bytes", "python of 125 bytes", "python of 270 bytes")
+        ),
+        *(
+            Case("umasks", f"{umask:03o}", [NO_PIP], umask=umask, short=umask == 0o077)
+            for umask in (0o002, 0o027, 0o077, 0)
+        ),
         *(Case("umasks", f"{umask:03o}", [], umask=umask) for umask in (0o002, 0o077)),
-        *(Case("spellings", spelling, [NO_PIP], spelling=spelling, short=number in (2, 3, 6))
-          for number, spelling in enumerate(SPELLINGS) if spelling != "itself"),
+        *(
+            Case("spellings", spelling, [NO_PIP], spelling=spelling, short=number in (2, 3, 6))
+            for number, spelling in enumerate(SPELLINGS)
+            if spelling != "itself"
+        ),
         Case("spellings", "a link of one's own", [], spelling="a link of one's own"),
         Case("variables", "SOURCE_DATE_EPOCH", env={"SOURCE_DATE_EPOCH": "1600000000"}),
         Case("variables", "PYTHONOPTIMIZE", env={"PYTHONOPTIMIZE": "1"}),
@@ -242,8 +275,14 @@ def cases():
         Case("refusals", "a link is there", [NO_PIP], place=HERE, prepare=a_link),
         Case("refusals", "a dangling link is there", [NO_PIP], place=HERE, prepare=a_dangling_link),
         Case("refusals", "a file above", [NO_PIP], place=at("PLACE/up/env"), prepare=a_file_above),
-        Case("refusals", "--clear with --upgrade", [NO_PIP, "--clear", "--upgrade"], place=HERE, prepare=an_environment,
-             short=True),
+        Case(
+            "refusals",
+            "--clear with --upgrade",
+            [NO_PIP, "--clear", "--upgrade"],
+            place=HERE,
+            prepare=an_environment,
+            short=True,
+        ),
     ]
     # Environments of one root share its daemon and its images.
     return sorted(all_of_them, key=lambda case: list(ROOTS).index(case.root))

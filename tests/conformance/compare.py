@@ -96,10 +96,10 @@ def marshalled(data, at):
     if kind in b"zZ":
         begin, size = at + 2, data[at + 1]
     elif kind in b"aAut":
-        begin, size = at + 5, int.from_bytes(data[at + 1:at + 5], "little")
+        begin, size = at + 5, int.from_bytes(data[at + 1 : at + 5], "little")
     else:
         return None
-    return (data[begin:begin + size], begin + size) if begin + size <= len(data) else None
+    return (data[begin : begin + size], begin + size) if begin + size <= len(data) else None
 
 
 def same_but_for_its_path(a, b, path, tail):
@@ -107,15 +107,15 @@ def same_but_for_its_path(a, b, path, tail):
     at = a.find(path + tail)
     for before in (2, 5):
         mine = marshalled(a, at - before) if at >= before else None
-        if mine and mine[0] == path + tail and b[:at - before] == a[:at - before]:
+        if mine and mine[0] == path + tail and b[: at - before] == a[: at - before]:
             theirs = marshalled(b, at - before)
-            if theirs and theirs[0].endswith(tail) and b[theirs[1]:] == a[mine[1]:]:
-                return theirs[0][:-len(tail)]
+            if theirs and theirs[0].endswith(tail) and b[theirs[1] :] == a[mine[1] :]:
+                return theirs[0][: -len(tail)]
     return None
 
 
 def hexdump(data, at):
-    piece = data[max(0, at - 8):at + 24]
+    piece = data[max(0, at - 8) : at + 24]
     return f"{piece.hex(' ', 1)}  {piece!r}"
 
 
@@ -170,7 +170,7 @@ class Comparison:
             self.differ(name, "is linked, and must not be")
         if linked and modes[1] == (0o555 if modes[0] & 0o111 else 0o444):
             self.allowed["linked"] += 1
-        elif modes[0] != modes[1]:
+        elif linked or modes[0] != modes[1]:
             self.differ(name, f"has mode {modes[0]:04o} and {modes[1]:04o}{', linked' if linked else ''}")
 
     def content(self, name):
@@ -198,12 +198,12 @@ class Comparison:
         if (self.interpreter.header == 16 and data[4:8] != b"\0\0\0\0") or source not in entries:
             return data
         st = entries[source]
-        says = (int.from_bytes(data[at:at + 4], "little"), int.from_bytes(data[at + 4:at + 8], "little"))
+        says = (int.from_bytes(data[at : at + 4], "little"), int.from_bytes(data[at + 4 : at + 8], "little"))
         if says != (int(st.st_mtime) & 0xFFFFFFFF, st.st_size & 0xFFFFFFFF) and top == self.b:
             self.differ(name, f"is for a .py of time and size {says}, which has {int(st.st_mtime)}, {st.st_size}")
         if top == self.a:
             self.allowed["times"] += 1
-        return data[:at] + b"\0\0\0\0" + data[at + 4:]
+        return data[:at] + b"\0\0\0\0" + data[at + 4 :]
 
     def ask_for_code(self):
         """Asks the interpreter whether the bytes that differ are the same code."""
@@ -216,7 +216,7 @@ class Comparison:
             input=names, capture_output=True, check=False)  # fmt: skip
         said = done.stdout.decode()
         for at, (name, a, b) in enumerate(self.other_code):
-            if said[at:at + 1] == "0":
+            if said[at : at + 1] == "0":
                 self.allowed["marshal"] += 1
             else:
                 self.differ(name, first_difference(a, b) + done.stderr.decode()[-300:])
@@ -229,7 +229,7 @@ class Comparison:
             base = os.path.dirname(os.path.dirname(name))
             for file, digest, size in csv.reader(read(self.b, name).decode().splitlines()):
                 target = os.path.normpath(os.path.join(base, os.fsencode(file)))
-                if target.startswith(b"../"):       # its bytecode lies elsewhere
+                if target.startswith(b"../"):  # its bytecode lies elsewhere
                     continue
                 if target not in self.in_b:
                     self.differ(name, f"names '{file}', which is not there")

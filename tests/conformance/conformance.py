@@ -45,14 +45,24 @@ class Failure(Exception):
 
 # --- interpreters ---
 
+
 def candidates():
     """Where Pythons lie, and those that this project speaks of, to be counted when they are absent."""
     home = Path(os.environ.get("HOME", "/"))
     pyenv = Path(os.environ.get("PYENV_ROOT", home / ".pyenv"))
     uv = Path(os.environ.get("UV_PYTHON_INSTALL_DIR", home / ".local/share/uv/python"))
-    found = [Path("/usr/bin/python3"), *Path("/usr/bin").glob("python3.*"), *Path("/usr/local/bin").glob("python3.*"),
-             *pyenv.glob("versions/*/bin/python3.*"), *pyenv.glob("versions/*/bin/python2.*"), *pyenv.glob("versions/pypy*/bin/pypy3"),
-             *uv.glob("*/bin/python3.*"), Path("/usr/bin/pypy3"), Path("/opt/conda/bin/python3"), home / "miniconda3/bin/python3"]
+    found = [
+        Path("/usr/bin/python3"),
+        *Path("/usr/bin").glob("python3.*"),
+        *Path("/usr/local/bin").glob("python3.*"),
+        *pyenv.glob("versions/*/bin/python3.*"),
+        *pyenv.glob("versions/*/bin/python2.*"),
+        *pyenv.glob("versions/pypy*/bin/pypy3"),
+        *uv.glob("*/bin/python3.*"),
+        Path("/usr/bin/pypy3"),
+        Path("/opt/conda/bin/python3"),
+        home / "miniconda3/bin/python3",
+    ]
     return [p for p in found if re.fullmatch(r"(python|pypy)[\d.]*t?", p.name) and os.access(p, os.X_OK)]
 
 
@@ -93,6 +103,7 @@ def interpreters(wanted):
 
 # --- the daemon ---
 
+
 class Daemon:
     """A venvd on a root; its log is shown if it complains."""
 
@@ -103,7 +114,12 @@ class Daemon:
         ready, say_ready = os.pipe()
         self.process = subprocess.Popen(
             [str(BUILD / "venvd"), "--root", str(root), "--ready-fd", str(say_ready), *options],
-            pass_fds=[say_ready], stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env={**env, "VENVD_CONFIG": "/dev/null"})
+            pass_fds=[say_ready],
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            env={**env, "VENVD_CONFIG": "/dev/null"},
+        )
         os.close(say_ready)
         with open(ready, "rb") as pipe:
             said = pipe.read().decode()
@@ -160,6 +176,41 @@ class Daemon:
 
 # --- one interpreter ---
 
+
+class Spot:
+    """Where both sides of a case make theirs: in the root, or elsewhere in a directory of the case's own. A is moved
+    aside before B is made at the same path."""
+
+    def __init__(self, case, name, scratch, root, home):
+        self.name, self.elsewhere = name, bool(case.place)
+        self.place = scratch / f"place-{name}" if case.place else root
+        self.target = case.place(self.place) if case.place else str(root / name)
+        self.path = os.path.abspath(os.path.join(self.place, self.target))
+        self.aside = scratch / f"a-{name}"
+        # The name of the working directory is what '--prompt .' means.
+        self.cwd = self.place if case.place else home
+
+    def move_aside(self):
+        what = self.place if self.elsewhere else self.path
+        if os.path.lexists(what):
+            os.rename(what, self.aside)
+
+    def trees(self, made):
+        """A and B. Of a refusal elsewhere all that lies around; of one in the root nothing must be left."""
+        if self.elsewhere and not made:
+            return self.aside, self.place
+        if self.elsewhere:
+            return self.aside / os.path.relpath(self.path, self.place), self.path
+        if made or os.path.lexists(self.path):
+            return self.aside, self.path
+        return None
+
+    def clean(self):
+        shutil.rmtree(self.aside, ignore_errors=True)
+        if self.elsewhere:
+            shutil.rmtree(self.place, ignore_errors=True)
+
+
 class Run:
     """All cases of one interpreter, and what came of them."""
 
@@ -170,7 +221,7 @@ class Run:
         self.home = self.scratch / "h"
         self.home.mkdir()
         self.env = afterwards.base_environment(self.home)
-        self.counts = defaultdict(Counter)      # axis -> outcome -> cases
+        self.counts = defaultdict(Counter)  # axis -> outcome -> cases
         self.allowed = Counter()
         self.report, self.reasons, self.in_place = [], Counter(), []
         self.delegated, self.images, self.number = None, set(), 0
@@ -193,16 +244,26 @@ class Run:
         return afterwards.pip_wheels(afterwards.Subject(self.scratch, str(self.path), self.env, self.scratch))
 
     @staticmethod
-    def make_a(case, exe, env, target, cwd):
+    def make_a(case, exe, env, spot):
         # Found on the case's own PATH, as the shell would.
         program = exe if "/" in exe else shutil.which(exe, path=env["PATH"])
-        done = subprocess.run([program, "-m", "venv", *case.args, target], cwd=cwd, env=env, umask=case.umask,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            [program, "-m", "venv", *case.args, spot.target],
+            cwd=spot.cwd,
+            env=env,
+            umask=case.umask,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
         return done.returncode, done.stderr + done.stdout
 
-    def make_b(self, case, name, python, env, target, cwd):
-        where = ["--path", target] if case.place else []
-        return self.daemon.venvctl("create", name, *python, *where, *case.args, env=env, cwd=cwd, umask=case.umask)
+    def make_b(self, case, spot, python, env):
+        where = ["--path", spot.target] if case.place else []
+        words = ["create", spot.name, *python, *where, *case.args]
+        return self.daemon.venvctl(*words, env=env, cwd=spot.cwd, umask=case.umask)
 
     def serve(self, case, name):
         """The daemon of the case's root; that of the last root ends."""
@@ -239,85 +300,68 @@ class Run:
 
     def case(self, case):
         self.number += 1
-        name = f"env{self.number:03d}"
         if self.interpreter.version < case.since:
             return self.skip(case, "it has no such option")
         spelled = self.spelled(case)
         if spelled is None:
             return self.skip(case, "no such spelling here")
-        self.serve(case, name)
         # Long names make a long path longer: the same number of bytes each time.
-        place = self.scratch / f"place{self.number:03d}" if case.place else self.daemon.root
-        if case.place:
-            self.prepare(case, place)
-            target = case.place(place)
-            path = os.path.abspath(os.path.join(place, target))
-        else:
-            target = path = str(place / name)
-        # The name of the working directory is what '--prompt .' means.
-        cwd = place if case.place else self.home
-        aside = self.scratch / f"a{self.number:03d}"
+        name = f"env{self.number:03d}"
+        self.serve(case, name)
+        spot = Spot(case, name, self.scratch, self.daemon.root, self.home)
         exe, python, env = spelled
-        status, said = self.make_a(case, exe, env, target, cwd)
-        knows = afterwards.who(f"{path}/bin/python", env) if status == 0 else None
-        if case.place:
-            os.rename(place, aside)
-            a = aside / os.path.relpath(path, place) if os.path.lexists(path.replace(str(place), str(aside), 1)) else aside
-        else:
-            a = aside
-            if os.path.lexists(path):
-                os.rename(path, aside)
-        self.side_b(case, name, place, target, path, cwd, (status, said, knows, a), (python, env))
-        shutil.rmtree(aside, ignore_errors=True)
-        if case.place:
-            shutil.rmtree(place, ignore_errors=True)
+        self.prepare(case, spot)
+        status, said = self.make_a(case, exe, env, spot)
+        knows = afterwards.who(f"{spot.path}/bin/python", env) if status == 0 else None
+        spot.move_aside()
+        self.side_b(case, spot, (status, said, knows), python, env)
+        spot.clean()
 
-    def prepare(self, case, place):
-        place.mkdir()
+    def prepare(self, case, spot):
+        if case.place:
+            spot.place.mkdir()
         if case.prepare:
-            case.prepare(place, self.path, self.env)
+            case.prepare(spot.place, self.path, self.env)
 
-    def side_b(self, case, name, place, target, path, cwd, a, how):
-        status_a, said_a, knows_a, tree_a = a
-        python, env = how
+    def side_b(self, case, spot, a, python, env):
         times = min(case.times, 2) if self.short else case.times
         for turn in range(times):
             if case.place:
-                self.prepare(case, place)
-            status, said = self.make_b(case, name, python, env, target, cwd)
-            if status == 2 and "unknown option" in said:
-                return self.skip(case, "venvctl has " + re.search(r"unknown option '[^']*'", said)[0].replace("unknown", "no"))
-            wrong, allowed = [], Counter()
+                self.prepare(case, spot)
+            status, said = self.make_b(case, spot, python, env)
+            option = re.search(r"unknown option '[^']*'", said)
+            if status == 2 and option:
+                return self.skip(case, "venvctl has " + option[0].replace("unknown", "no"))
             if case.refused:
-                return self.refused_by_us(case, status, said, path)
-            if status_a != 0 or status != 0:
-                wrong = self.refused(status_a, said_a, status, said)
-            elif IN_PLACE.search(said):
+                return self.refused_by_us(case, status, said, spot)
+            if status == 0 and IN_PLACE.search(said):
                 self.in_place.append(case)
-            knows_b = afterwards.who(f"{path}/bin/python", env) if status == 0 else None
-            if not wrong and status == 0 and not os.path.lexists(path):
-                wrong = ["is said to be created, and is not there"]
-            if not wrong and (status == 0 or os.path.lexists(tree_a) and case.place):
-                b = place if case.place and status_a != 0 else path
-                compared = compare.compare(self.interpreter, path, tree_a if status_a == 0 else self.aside_of(tree_a, path, place), b)
-                wrong, allowed = compared.differences, compared.allowed
-            if not wrong and status == 0:
-                wrong = [] if knows_a == knows_b else [f"its Python knows A {knows_a}, B {knows_b}"]
-            self.outcome(case, turn, wrong, allowed)
+            self.outcome(case, turn, *self.judge(spot, a, status, said, env))
             if turn + 1 < times:
-                self.daemon.venvctl("delete", "--now", "-y", name)
+                self.daemon.venvctl("delete", "--now", "-y", spot.name)
 
-    def refused_by_us(self, case, status, said, path):
-        if status == 1 and case.refused in said and not os.path.lexists(path):
+    def judge(self, spot, a, status, said, env):
+        """(what is wrong, what was allowed)"""
+        status_a, said_a, knows_a = a
+        if status_a != 0 or status != 0:
+            wrong = self.refused(status_a, said_a, status, said)
+        elif not os.path.lexists(spot.path):
+            wrong = ["is said to be created, and is not there"]
+        else:
+            knows_b = afterwards.who(f"{spot.path}/bin/python", env)
+            wrong = [] if knows_a == knows_b else [f"its Python knows A {knows_a}, B {knows_b}"]
+        pair = spot.trees(status_a == 0)
+        if wrong or pair is None:
+            return wrong, Counter()
+        compared = compare.compare(self.interpreter, spot.path, *pair)
+        return compared.differences, compared.allowed
+
+    def refused_by_us(self, case, status, said, spot):
+        if status == 1 and case.refused in said and not os.path.lexists(spot.path):
             self.counts[case.axis]["refused"] += 1
             self.reasons[f"refused by venvd alone: {case}"] += 1
         else:
             self.outcome(case, 0, [f"should be refused; exit {status}: {said.strip()}"], Counter())
-
-    @staticmethod
-    def aside_of(tree_a, path, place):
-        """The whole place of a refused case, as A left it."""
-        return tree_a if not str(tree_a).endswith(os.path.relpath(path, place)) else Path(str(tree_a)[:-len(os.path.relpath(path, place))].rstrip("/"))
 
     def refused(self, status_a, said_a, status, said):
         sentence = compare.error_sentence(said_a)
@@ -339,7 +383,9 @@ class Run:
         if wrong:
             again = f" (made {turn + 1} times)" if turn else ""
             more = [f"... and {len(wrong) - 4} more"] if len(wrong) > 4 else []
-            self.report.append("\n    ".join([f"  {self.title}, {case}{again}: {len(wrong)} differences", *wrong[:4], *more]))
+            self.report.append(
+                "\n    ".join([f"  {self.title}, {case}{again}: {len(wrong)} differences", *wrong[:4], *more])
+            )
 
     def skip(self, case, reason):
         self.counts[case.axis]["skipped"] += 1
@@ -383,7 +429,7 @@ def run_one(interpreter, scratch, axes, short, with_afterwards):
         if with_afterwards:
             run.afterwards()
         run.close()
-    except Exception as e:      # of this interpreter alone: the others go on
+    except Exception as e:  # of this interpreter alone: the others go on
         run.counts["broken off"]["differing"] += 1
         run.report.append(f"  {run.title}: broken off: {type(e).__name__}: {e}")
         if run.daemon:
@@ -396,13 +442,16 @@ def run_one(interpreter, scratch, axes, short, with_afterwards):
 
 # --- the table ---
 
+
 def in_place_by_design(case):
     """What a claim cannot make: the interpreter's own tool works on what is there, or writes other bytecode."""
     return bool(case.place) or case.axis in ("variables", "refusals") or "--upgrade-deps" in case.args
 
 
 def table(runs, left_out, seconds):
-    print(f"\n{'interpreter':<24} {'axis':<12} {'cases':>6} {'equal':>6} {'differing':>10} {'refused':>8} {'skipped':>8} {'delegated':>10} {'in place':>9}")
+    print(
+        f"\n{'interpreter':<24} {'axis':<12} {'cases':>6} {'equal':>6} {'differing':>10} {'refused':>8} {'skipped':>8} {'delegated':>10} {'in place':>9}"
+    )
     total = Counter()
     for run in runs:
         for axis, counts in run.counts.items():
@@ -410,11 +459,15 @@ def table(runs, left_out, seconds):
             made = counts["equal"] + counts["differing"]
             delegated = made if run.delegated else 0
             in_place = sum(case.axis == axis for case in run.in_place)
-            print(f"{run.title:<24} {axis:<12} {cases_of_it:>6} {counts['equal']:>6} {counts['differing']:>10} "
-                  f"{counts['refused']:>8} {counts['skipped']:>8} {delegated:>10} {in_place:>9}")
+            print(
+                f"{run.title:<24} {axis:<12} {cases_of_it:>6} {counts['equal']:>6} {counts['differing']:>10} "
+                f"{counts['refused']:>8} {counts['skipped']:>8} {delegated:>10} {in_place:>9}"
+            )
             total.update(counts, delegated=delegated, in_place=in_place)
-    print(f"{'all':<37} {sum(total[o] for o in OUTCOMES):>6} {total['equal']:>6} {total['differing']:>10} "
-          f"{total['refused']:>8} {total['skipped']:>8} {total['delegated']:>10} {total['in_place']:>9}")
+    print(
+        f"{'all':<37} {sum(total[o] for o in OUTCOMES):>6} {total['equal']:>6} {total['differing']:>10} "
+        f"{total['refused']:>8} {total['skipped']:>8} {total['delegated']:>10} {total['in_place']:>9}"
+    )
     print()
     for run in runs:
         unforeseen = Counter(str(case) for case in run.in_place if not in_place_by_design(case))
@@ -422,8 +475,10 @@ def table(runs, left_out, seconds):
             print(f"delegated: {run.title}: {run.delegated}")
         elif unforeseen:
             names = ", ".join(list(unforeseen)[:3])
-            print(f"{run.title}: {sum(unforeseen.values())} made in place that an image should have made: {names}"
-                  f"{' ...' if len(unforeseen) > 3 else ''}")
+            print(
+                f"{run.title}: {sum(unforeseen.values())} made in place that an image should have made: {names}"
+                f"{' ...' if len(unforeseen) > 3 else ''}"
+            )
     allowed = Counter()
     for run in runs:
         allowed.update(run.allowed)
