@@ -390,6 +390,32 @@ def test_a_file_with_as_many_links_as_can_be(with_pip, tmp_path):
     assert copy.stat().st_mtime_ns == victim.stat().st_mtime_ns
 
 
+@pytest.mark.slow
+def test_reflinks(tmp_path):
+    if not shutil.which("mkfs.xfs"):
+        pytest.skip("no mkfs.xfs")
+    disk, root = tmp_path / "disk", tmp_path / "root"
+    root.mkdir()
+    with open(disk, "wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", disk], check=True)
+    with mounted(root, "-o", "loop", str(disk)):
+        for name in (".venvd", ".venvd/stage", ".venvd/trash"):
+            (root / name).mkdir()
+        fill = ready(root, withoutPip=False)
+        fill.pop("op")
+        answer, _ = order(root, "fill", **fill | {"linkMode": "auto", "count": 1})
+        assert answer["how"] == "reflink" and answer["bytes"] < 1_000_000
+        resident = Worker(root, "resident")
+        claim(root, resident, "e", withoutPip=False)
+        resident.close()
+        golden = root / ".venvd/images" / fill["image"] / "tree"
+        for path in (root / "e/lib").rglob("*.py"):
+            st, of = path.stat(), (golden / path.relative_to(root / "e")).stat()
+            assert (st.st_mtime_ns, st.st_nlink, stat.S_IMODE(st.st_mode)) == (of.st_mtime_ns, 1, 0o644)
+        assert subprocess.run([root / "e/bin/pip", "--version"], capture_output=True).returncode == 0
+
+
 def test_full_disk(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
