@@ -38,6 +38,7 @@ struct creation {
 	bool claiming;                  /* it is a claim: told, not cancelled */
 	struct pool_wait *wait;         /* for what a claim missed */
 	int rounds;
+	json_t *resolved;               /* what a worker has found out about the interpreter; NULL */
 	bool asked;                     /* the stage "interpreter" has been told */
 	struct environment *before;     /* what was there; NULL: nothing */
 	struct environment *previous;   /* Recreate: the old one as it will be in the trash, or NULL */
@@ -64,6 +65,7 @@ static void creation_free(struct creation *c)
 	json_decref(c->plan.options);
 	json_decref(c->plan.caller);
 	json_decref(c->packages);
+	json_decref(c->resolved);
 	json_decref(c->warnings);
 	json_decref(c->error_parameters);
 	environment_free(c->before);
@@ -473,6 +475,10 @@ static void creation_prepared(enum error_code code, const json_t *result, void *
 {
 	struct creation *c = arg;
 	c->wait = NULL;
+	if (code == ERROR_NONE && json_object_get(result, "interpreter") != NULL) {
+		json_decref(c->resolved);
+		c->resolved = json_deep_copy(result);
+	}
 	if (code == ERROR_NONE) {
 		creation_claim(c);
 		return;
@@ -529,6 +535,8 @@ static void creation_claim(struct creation *c)
 	json_t *order = creation_order(c, "claim");
 	json_object_set_new(order, "linkMode", json_string(v->config.link_mode));
 	json_object_set_new(order, "pool", json_true());
+	if (c->resolved != NULL)
+		json_object_set(order, "resolved", c->resolved);
 	if (c->previous != NULL)
 		json_object_set_new(order, "replaces", json_pack("{s:I,s:I,s:s,s:o}",
 		    "ino", (json_int_t)c->previous->ino, "btime", (json_int_t)c->previous->btime_ns,

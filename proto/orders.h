@@ -32,7 +32,7 @@
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
- * claim    {name, entry, path, options, search, probeMs, caller, linkMode, pool:bool}
+ * claim    {name, entry, path, options, search, probeMs, caller, linkMode, pool:bool, resolved|absent}
  *          makes an environment from what is prepared and publishes it by one rename. path is the absolute
  *          path it will have (ROOT/NAME); it is built as stage/ENTRY. options and search: see below.
  *          It never starts a child and asks no interpreter: what is not known and prepared is a miss. probeMs is for
@@ -46,6 +46,8 @@
  *          -> {miss:"interpreter"|"image"|"entry", key, order:{...}}: the long order that brings what is
  *             missing, complete but for "id", "linkMode", "count"; after it the same claim is given again. key:
  *             orders of the same key bring the same; "" for none. Nothing is left in the stage.
+ *             The answer of a resolve comes with the next claim, as `resolved`: what is behind a shim is not
+ *             remembered, and what was answered to this one need not be looked for again.
  *          -> {miss:"place", reason}: the interpreter's own venv must make it (order create)
  *          AlreadyExists {name}. A claim is never given to a second worker: after a crash the daemon discards.
  *          With replaces:{ino, btime, trash:ENTRY2, record:{...}} (recreate): after "go" trash/ENTRY2/ is made with

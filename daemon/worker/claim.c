@@ -30,7 +30,7 @@ struct claim {
 	json_t *order;                  /* owned; the rest borrows from it */
 	json_int_t id;
 	const char *name, *entry, *path, *prompt;
-	json_t *search, *caller_json, *python;
+	json_t *search, *caller_json, *python, *resolved;
 	struct caller caller;
 	int without_pip, system_site_packages, copies, without_scm;
 	int probe_ms;
@@ -132,11 +132,11 @@ static void read_order(struct claim *c)
 {
 	json_t *options, *prompt = NULL, *replaces = NULL;
 	int clear = 0, upgrade = 0, upgrade_deps = 0;
-	c->search = c->caller_json = c->python = NULL;
+	c->search = c->caller_json = c->python = c->resolved = NULL;
 	c->probe_ms = LIMIT_PROBE_MS;
-	talk_unpack(c->order, "{s:I, s:s, s:s, s:s, s:o, s?o, s?o, s?i, s?o}", "id", &c->id, "name", &c->name,
+	talk_unpack(c->order, "{s:I, s:s, s:s, s:s, s:o, s?o, s?o, s?i, s?o, s?o}", "id", &c->id, "name", &c->name,
 	    "entry", &c->entry, "path", &c->path, "options", &options, "search", &c->search, "caller",
-	    &c->caller_json, "probeMs", &c->probe_ms, "replaces", &replaces);
+	    &c->caller_json, "probeMs", &c->probe_ms, "replaces", &replaces, "resolved", &c->resolved);
 	talk_unpack(options, "{s?b, s?b, s?b, s?b, s?b, s?b, s?b, s?o, s?o}", "withoutPip", &c->without_pip,
 	    "systemSitePackages", &c->system_site_packages, "copies", &c->copies, "withoutScmIgnoreFiles",
 	    &c->without_scm, "clear", &clear, "upgrade", &upgrade, "upgradeDeps", &upgrade_deps, "prompt",
@@ -212,7 +212,8 @@ static int find_interpreter(struct claim *c)
 	};
 	_cleanup_free_ const char **dirs = resolve_search(c->search, &resolution.managed_first);
 	resolution.dirs = dirs;
-	if (resolve(&resolution, &c->interpreter, &ignored) != 0)
+	if ((!c->resolved || resolve_answered(c->resolved, c->warnings, &c->interpreter) != 0) &&
+	    resolve(&resolution, &c->interpreter, &ignored) != 0)
 		return miss_interpreter(c);
 	if (probe_require_venv(&c->interpreter, !c->without_pip, &ignored) < 0)
 		return miss_place(c, "the interpreter cannot make such an environment");

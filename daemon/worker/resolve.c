@@ -579,6 +579,22 @@ static int resolve_first(struct question *q)
 	return none_of(q, &reasons);
 }
 
+int resolve_answered(json_t *answer, json_t *warnings, struct interpreter *ret)
+{
+	_cleanup_failure_ struct failure f = { 0 };
+	json_t *interpreter = json_object_get(answer, "interpreter"), *told = json_object_get(answer, "warnings");
+	const char *path = json_string_value(json_object_get(interpreter, "path"));
+	const char *reason = json_string_value(json_object_get(answer, "reason"));
+	if (!path || known_get(path, ret, NULL) != 0 || probe_check(path, path, &f) < 0)
+		return 1;
+	ret->reason = xstrdup(reason ? reason : "");
+	ret->rule = json_string_value(json_object_get(answer, "rule"));
+	ret->source = json_string_value(json_object_get(interpreter, "source"));
+	if (json_is_array(told))
+		json_array_extend(warnings, told);
+	return 0;
+}
+
 const char **resolve_search(json_t *search, bool *ret_managed_first)
 {
 	json_t *dirs = json_object_get(search, "dirs"), *value;

@@ -17,6 +17,10 @@ struct resolution {
  * alone); -1 with the failure set (NoSuchInterpreter, UnsafeInterpreter, InterpreterFailed, Unsupported, gone). */
 int resolve(const struct resolution *, struct interpreter *ret, struct failure *);
 
+/* What the order `resolve` has answered, from memory alone: its source and rule borrow from answer, its warnings are
+ * added. 0; 1: nobody knows that interpreter as it is now. */
+int resolve_answered(json_t *answer, json_t *warnings, struct interpreter *ret);
+
 /* An order's `search`, which may be NULL: the NULL-terminated dirs borrow from it, the array is owned. */
 const char **resolve_search(json_t *search, bool *ret_managed_first);
 #endif
