@@ -47,7 +47,7 @@
 #define LIMIT_WORKER_FRAME    (16 * 1024 * 1024) /* one order to a worker, one frame from it */
 #define LIMIT_WORKER_RESTARTS 3             /* a short order is given to this many resident workers */
 #define LIMIT_INTERPRETERS    256           /* candidates that one search looks at */
-#define LIMIT_FAILURE_US      (300LL * 1000000) /* an interpreter that gave no answer is passed over */
+#define LIMIT_FAILURE_US      (60LL * 1000000) /* lists believe that an interpreter fails, without asking */
 #define LIMIT_KNOWN_BYTES     (256 * 1024)  /* of a file that remembers an interpreter */
 #define LIMIT_SPECS           16            /* alternatives in one call: several --python */
 #define LIMIT_PIN_BYTES       4096          /* of a .python-version that is read */

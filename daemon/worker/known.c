@@ -5,8 +5,9 @@
  * trusted: one that is damaged, of another form or of another path is as good as none. They are no data
  * of anybody's, so they are not synced; only the list of what was added by hand is.
  *
- * An interpreter that failed is remembered as well, for a few minutes: what makes it fail (a library that
- * is missing) need not be in its own file. Whoever may ask does ask again; who may not passes it over.
+ * An interpreter that failed is remembered as well, for a minute, so that lists do not run it again and
+ * again. What makes it fail (a library that is missing, a busy machine) need not be in its own file: whoever
+ * must choose asks again.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -44,7 +44,6 @@ struct question {
 	char *fallback;                 /* fits, but is of a kind that nobody asked for */
 	const char *fallback_source;
 	struct failure first;           /* the first candidate's trouble */
-	bool passed_over;               /* one that failed lately was */
 };
 
 /* What is tried next: 0 taken, NEXT not this one, UNKNOWN somebody would have to be asked, -1 failed. */
@@ -294,10 +293,6 @@ static char *version_reason(const struct question *q, const char *source, bool e
 /* known: what known_get() said of it. A failure goes to *f. */
 static int look_at(struct question *q, const char *path, int known, struct failure *f)
 {
-	if (known < 0 && q->of->probe_ms == 0) {
-		q->passed_over = true;
-		return NEXT;
-	}
 	const char *named = q->text ? q->text : path;
 	if (known != 0)
 		return known_ask(path, named, q->of->caller, q->of->probe_ms, q->ret, f);
@@ -408,7 +403,6 @@ static void forget_candidates(struct question *q)
 	failure_done(&q->first);
 	free(q->fallback);
 	q->fallback = NULL;
-	q->passed_over = false;
 }
 
 static int resolve_managed(struct question *q)
@@ -448,9 +442,6 @@ static int try_everything(struct question *q)
 
 static int version_not_found(struct question *q)
 {
-	/* What failed a while ago may be well by now: somebody must ask who can. */
-	if (q->passed_over)
-		return UNKNOWN;
 	if (q->first.code != ERROR_NONE) {
 		failure_move(q->failure, &q->first);
 		return -1;

@@ -66,9 +66,12 @@ static void add_behind_path(struct search *s)
 {
 	add(&s->programs, xstrdup("/usr/bin"), "/usr/bin");
 	add(&s->programs, xstrdup("/usr/local/bin"), "/usr/local/bin");
-	for (size_t i = 0; s->configured && s->configured[i]; i++)
-		if (s->configured[i][0] == '/')
-			add(&s->programs, xstrdup(s->configured[i]), "configuration");
+	for (size_t i = 0; s->configured && s->configured[i]; i++) {
+		if (s->configured[i][0] != '/')
+			continue;
+		add(&s->programs, xstrdup(s->configured[i]), "configuration");
+		add(&s->programs, xasprintf("%s/bin", s->configured[i]), "configuration");
+	}
 	size_t count;
 	__attribute__((cleanup(known_free_added))) char **added = known_added(&count);
 	for (size_t i = 0; i < count; i++)
