@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Making an image. The interpreter's own venv module makes the golden environment in the stage, under the umask
- * 077, where every mode tells how it came about. With pip it has a short plain path, so that scripts get their
- * short form; a second environment without pip, with the most awkward path and prompt that can be had, is the
- * other half of the proof. Without pip the awkward one is the golden one. What holds is in verify.c.
+ * Making an image. The interpreter's own venv module makes the golden environment in the stage,
+ * under the umask 077, where every mode tells how it came about. With pip it has a short plain
+ * path, so that scripts get their short form; a second environment without pip, with the most
+ * awkward path and prompt that can be had, is the other half of the proof. Without pip the awkward
+ * one is the golden one. What holds is in verify.c.
  *
- * Whatever is not as predicted makes a delegate: an image without a tree, which says why, so that nobody tries
- * again. Only what the file system, the daemon's end or the venv module itself has to say is a failure. The stage
- * is left empty in every case, and the image appears by one rename once all of it is on the disk.
+ * Whatever is not as predicted makes a delegate: an image without a tree, which says why, so that
+ * nobody tries again. Only what the file system, the daemon's end or the venv module itself has to
+ * say is a failure. The stage is left empty in every case, and the image appears by one rename once
+ * all of it is on the disk.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -47,7 +49,7 @@ struct making {
 	int images_fd, stage_fd, entry_fd, lock_fd;
 	char entry[24];                 /* in the stage */
 	char *base;                     /* its path for a Python: plain */
-	char *link_dir;                 /* in /tmp, where the root's path is not plain: base is a link in it; NULL */
+	char *link_dir;                 /* NULL, or base is a link in this directory in /tmp */
 	char *real;                     /* of the interpreter */
 	json_t *draft;
 	struct model *model;
@@ -127,7 +129,8 @@ static void sweep_links(const char *path)
 		closedir(dir);
 }
 
-/* A private directory in /tmp, always the same one, so that nothing piles up. Owned; NULL with errno. */
+/* A private directory in /tmp, always the same one, so that nothing piles up. Owned; NULL with
+ * errno. */
 static char *find_link_dir(void)
 {
 	char *path = xasprintf("/tmp/venvd-%u", (unsigned)geteuid());

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Images as they lie there: finding, reading, remembering, marking. What a claim needs is one small file each,
- * kept in memory and valid as long as one stat of it says so; the manifest is read only to fill or to check.
- * golden.c makes them. An image is complete as soon as it has its name: it comes there by one rename.
+ * Images as they lie there: finding, reading, remembering, marking. What a claim needs is one small
+ * file each, kept in memory and valid as long as one stat of it says so; the manifest is read only
+ * to fill or to check. golden.c makes them. An image is complete as soon as it has its name: it
+ * comes there by one rename.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -243,8 +244,8 @@ void image_touch(const char *key)
 	k->touched_us = now_us();
 	_cleanup_free_ char *path = xasprintf(PATH_IMAGES "/%s/" IMAGE_USED, key);
 	if (fstatat(WORKER_FD_STATE, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		_cleanup_fd_ int fd = openat(WORKER_FD_STATE, path,
-		    O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		int fd = openat(WORKER_FD_STATE, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		cleanup_fd(&fd);
 		return;
 	}
 	if (k->touched_us - st.st_mtim.tv_sec * 1000000LL >= TOUCH_US)

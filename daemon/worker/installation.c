@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One installation of a Python as files: what an image's key is made of, and the texts that a model is made
- * of. Reads, never writes, and starts nothing. Asked at every claim, so it costs some twenty stats: the names
- * in a directory are remembered with the directory's own times, and are listed again when those change.
+ * One installation of a Python as files: what an image's key is made of, and the texts that a model
+ * is made of. Reads, never writes, and starts nothing. Asked at every claim, so it costs some
+ * twenty stats: the names in a directory are remembered with the directory's own times, and are
+ * listed again when those change.
  *
  * No st_dev goes into a digest: it is another one after a restart on some file systems.
  */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An image's manifest: how it is written, read, and held against the tree. A row is an array: kind, path, mode,
- * floor, exact, size, seconds and nanoseconds of its mtime, inode, and the target or digest. What is in it is
- * checked when it is read, for a person may have had a hand in it; a path never leads out of the tree.
+ * An image's manifest: how it is written, read, and held against the tree. A row is an array: kind,
+ * path, mode, floor, exact, size, seconds and nanoseconds of its mtime, inode, and the target or
+ * digest. What is in it is checked when it is read, for a person may have had a hand in it; a path
+ * never leads out of the tree.
  */
 #include <errno.h>
 #include <fcntl.h>

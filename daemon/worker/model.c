@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Predicting what `python -m venv` writes. A model is JSON, in memory as on the disk: features that were
- * found in the venv module's own text, the templates of the activation scripts, pip's scripts without their
- * shebangs, and RECORDs cut at what depends on those scripts. Nothing here asks for a version number.
+ * Predicting what `python -m venv` writes. A model is JSON, in memory as on the disk: features that
+ * were found in the venv module's own text, the templates of the activation scripts, pip's scripts
+ * without their shebangs, and RECORDs cut at what depends on those scripts. Nothing here asks for a
+ * version number.
  *
- * What is written is taken from the venv module line by line, its oddities included: the replacements run one
- * after the other, so a path that contains `__VENV_PROMPT__` is expanded itself, and "command" is not quoted.
- * What cannot be known is refused (-1), never guessed; image.c holds every answer against the real thing once.
+ * What is written is taken from the venv module line by line, its oddities included: the
+ * replacements run one after the other, so a path that contains `__VENV_PROMPT__` is expanded
+ * itself, and "command" is not quoted. What cannot be known is refused (-1), never guessed; image.c
+ * holds every answer against the real thing once.
  */
 #include <sha256.h>
 #include <stdio.h>
@@ -466,7 +468,8 @@ int model_render_links(const struct model *m, const char *base_executable, bool 
 	if (base_executable[0] != '/' || !*exe || (copies && m->no_copies))
 		return -1;
 	a->links = xcalloc(1 + json_array_size(m->names), sizeof(*a->links));
-	/* The first is the one to the base executable; a name that is already there is left alone. */
+	/* The first is the one to the base executable; a name that is already there is left
+	 * alone. */
 	a->links[a->link_count++] = (struct model_link){
 		.path = xasprintf("%s/%s", m->bin, exe), .target = xstrdup(base_executable),
 	};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What `python -m venv` writes that depends on the environment's path, prompt and options: pyvenv.cfg, the
- * activation scripts, pip's scripts, the rows of RECORD for those, and the links in bin. Predicted from the
- * interpreter's own templates and from its golden environment, never from its version number. Works on memory
- * alone; image.c fills a model, verifies it, and keeps it as JSON.
+ * What `python -m venv` writes that depends on the environment's path, prompt and options:
+ * pyvenv.cfg, the activation scripts, pip's scripts, the rows of RECORD for those, and the links in
+ * bin. Predicted from the interpreter's own templates and from its golden environment, never from
+ * its version number. Works on memory alone; image.c fills a model, verifies it, and keeps it as
+ * JSON.
  */
 #ifndef VENVD_WORKER_MODEL_H
 #define VENVD_WORKER_MODEL_H
@@ -58,14 +59,15 @@ struct model_source {
 	bool pip;                       /* environments have it */
 };
 json_t *model_draft(const struct model_source *);
-/* A template of an activation script; name is relative to bin. 1: no variable in it, so it is the same
- * everywhere; -1: it cannot be predicted. */
+/* A template of an activation script; name is relative to bin. 1: no variable in it, so it is
+ * the same everywhere; -1: it cannot be predicted. */
 int model_draft_template(json_t *draft, const char *name, const struct text *content, mode_t mode);
-/* A file of the golden environment that begins with a shebang of its own `python`. 1: it does not. */
+/* A file of the golden environment that begins with a shebang of its own `python`. 1: it does
+ * not. */
 int model_draft_script(json_t *draft, const char *path, const struct text *content, mode_t floor,
     const char *python);
-/* A RECORD of the golden environment, once all scripts were added. 1: it has no row of one of them; -1:
- * it is odd. `site` is the path of the directory that its rows are relative to. */
+/* A RECORD of the golden environment, once all scripts were added. 1: it has no row of one of
+ * them; -1: it is odd. `site` is the path of the directory that its rows are relative to. */
 int model_draft_record(json_t *draft, const char *path, const char *site, const struct text *content);
 
 /* From JSON that model_to_json() gave, or a draft; NULL if it makes no sense. */
@@ -75,9 +77,11 @@ void model_free(struct model *);
 
 /* NULL, or why the interpreter's venv would refuse this (its own words, after "Error: "); owned. */
 char *model_refusal(const struct model *, const struct model_question *);
-/* Everything that is written or linked for this environment. 0; -1: this one cannot be predicted. */
+/* Everything that is written or linked for this environment. 0; -1: this one cannot be
+ * predicted. */
 int model_render(const struct model *, const struct model_question *, struct model_answer *ret);
-/* The links alone, whatever the environment will be called: with copies, where the executables go. -1 as above. */
+/* The links alone, whatever the environment will be called: with copies, where the executables
+ * go. -1 as above. */
 int model_render_links(const struct model *, const char *base_executable, bool copies,
     struct model_answer *ret);
 void model_answer_done(struct model_answer *);

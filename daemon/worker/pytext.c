@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Texts as Python would write them, for the prediction of what its venv module writes. Works on memory
- * alone, and rather knows nothing than something wrong: what is printable grows with every Unicode version,
- * so repr() answers only for characters that Unicode 9 (Python 3.6) and 15.1 (3.13) have judged alike. A
- * character that is assigned once never changes sides.
+ * Texts as Python would write them, for the prediction of what its venv module writes. Works on
+ * memory alone, and rather knows nothing than something wrong: what is printable grows with every
+ * Unicode version, so repr() answers only for characters that Unicode 9 (Python 3.6) and 15.1
+ * (3.13) have judged alike. A character that is assigned once never changes sides.
  */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Reading a whole tree into memory: names, kinds, digests. The tree is one that was made a moment ago in our
- * stage by an interpreter, so it is read by descriptor and never through a link all the same, and its size is
- * bounded. Changes nothing.
+ * Reading a whole tree into memory: names, kinds, digests. The tree is one that was made a moment
+ * ago in our stage by an interpreter, so it is read by descriptor and never through a link all the
+ * same, and its size is bounded. Changes nothing.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -23,8 +23,9 @@ struct tree {
 };
 #define _cleanup_tree_ __attribute__((cleanup(tree_done)))
 
-/* Reads all below fd; `text` is looked for. -1 with errno: E2BIG (more than LIMIT_IMAGE_FILES), EINVAL (*ret_odd, owned,
- * is neither file, link nor directory, or too large), ECANCELED (the daemon is gone), or the kernel's. */
+/* Reads all below fd; `text` is looked for. -1 with errno: E2BIG (more than LIMIT_IMAGE_FILES),
+ * EINVAL (*ret_odd, owned, is neither file, link nor directory, or too large), ECANCELED (the
+ * daemon is gone), or the kernel's. */
 int tree_read(int fd, const char *text, struct tree *ret, char **ret_odd);
 struct tree_entry *tree_find(const struct tree *, const char *path);
 void tree_done(struct tree *);

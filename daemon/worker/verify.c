@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The proof of a model: two environments that the interpreter's own venv module made are read back, and
- * everything in them must be what was predicted, or be the same whatever an environment is called. The first
- * thing that is neither is told; its interpreter then keeps making its environments itself.
+ * The proof of a model: two environments that the interpreter's own venv module made are read back,
+ * and everything in them must be what was predicted, or be the same whatever an environment is
+ * called. The first thing that is neither is told; its interpreter then keeps making its
+ * environments itself.
  */
 #include <string.h>
 
@@ -155,7 +156,8 @@ bool verify_mode(const struct tree_entry *e, const struct model_file *exact, siz
 			*ret = (struct model_file){ .mode = exact[i].mode, .exact_mode = true };
 			return mode == ret->mode;
 		}
-	/* What the umask has not taken from group and others was put there afterwards, for all three. */
+	/* What the umask has not taken from group and others was put there afterwards, for all
+	 * three. */
 	mode_t others = mode & 7;
 	ret->floor = others * 0111;
 	ret->mode = mode == 0700 ? 0777 : 0666 | ret->floor;
