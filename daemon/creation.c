@@ -379,7 +379,7 @@ static void creation_intent_on_disk(bool ok, void *arg)
 		creation_roll_back(c);
 	} else if (c->error == ERROR_NONE) {
 		c->went = true;
-		c->moved = c->claiming && c->previous != NULL;
+		c->moved = c->previous != NULL;
 		if (c->claiming)
 			c->op.cancel = NULL;    /* it is over before anybody could */
 		job_send(c->job, json_pack("{s:b}", "go", true));

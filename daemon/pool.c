@@ -671,6 +671,15 @@ static void pool_fill(struct bucket *b, struct pool *p)
 
 /* --- what claims say --- */
 
+/* What is being made for later is waited for now. */
+static void pool_hurry(struct pool *p, const struct bucket *b)
+{
+	struct task *t;
+	TAILQ_FOREACH(t, &p->tasks, entry)
+		if (t->bucket == b && t->job != NULL)
+			job_hurry(t->job);
+}
+
 static struct pool_wait *pool_want_entry(struct pool *p, const json_t *order, int round, pool_ready_fn *ready,
     void *arg)
 {
@@ -682,10 +691,11 @@ static struct pool_wait *pool_want_entry(struct pool *p, const json_t *order, in
 	json_decref(b->order);
 	b->order = json_deep_copy(order);
 	b->entries = 0;
-	if (bucket_is_idle(b))
+	if (b->waiting == 0)
 		pool_set_target(p, b, 2 * b->target);
 	struct pool_wait *w = wait_new(p, round, ready, arg);
 	wait_enter_bucket(b, w);
+	pool_hurry(p, b);
 	pool_fill(b, p);
 	if (b->filling > 0 || p->clearing > 0)
 		return w;

@@ -390,13 +390,15 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	struct environment *old = reconcile_predecessor(v, env);
+	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
 	replay_forget_environment(v->replay, env->id, env->created_at);
 	if (old != NULL && reconcile_claim_name(rec, old)) {
 		json_array_remove(rec->known, json_array_size(rec->known) - 1);
 		reconcile_take_over(rec, env, old);     /* it had not been moved yet */
 		return;
 	}
-	if (old == NULL || !json_is_true(json_object_get(json_object_get(rec->trash, env->entry), "tree"))) {
+	/* An entry that is not in the list any more was found good, and its row kept. */
+	if (old == NULL || (entry != NULL && !json_is_true(json_object_get(entry, "tree")))) {
 		reconcile_drop(v, env);
 		return;
 	}
