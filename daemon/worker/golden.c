@@ -77,8 +77,8 @@ static void making_done(struct making *m)
 		rmdir(m->link_dir);     /* when nobody else uses it */
 	}
 	if (m->lock_fd >= 0) {
-		_cleanup_free_ char *name = xasprintf(".%s.lock", m->key);
-		unlinkat(m->images_fd, name, 0);
+		_cleanup_free_ char *name = xasprintf("%s.lock", m->key);
+		unlinkat(m->stage_fd, name, 0);
 	}
 	cleanup_fd(&m->lock_fd);
 	cleanup_fd(&m->stage_fd);
@@ -177,6 +177,22 @@ static int find_base(struct making *m)
 	return failure_errno(m->failure, "cannot make a link in '%s'", m->link_dir);
 }
 
+/* In the stage, so that what a killed worker leaves is swept with it. The daemon runs one order for each
+ * key, so nobody ever waits here. */
+static int take_lock(struct making *m)
+{
+	_cleanup_free_ char *name = xasprintf("%s.lock", m->key);
+	_cleanup_fd_ int fd = openat(m->stage_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return failure_errno(m->failure, "cannot make an image");
+	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return failure_reason(m->failure, ERROR_FAILED, "the image '%s' is already being made",
+		    m->key);
+	m->lock_fd = fd;
+	fd = -1;
+	return 0;
+}
+
 static int open_places(struct making *m)
 {
 	m->images_fd = place_state_dir(PATH_IMAGES);
@@ -185,15 +201,8 @@ static int open_places(struct making *m)
 		return failure_errno(m->failure, "cannot open '%s/%s'", PATH_STATE,
 		    m->images_fd < 0 ? PATH_IMAGES : PATH_STAGE);
 	place_mark_cache(m->images_fd);
-	_cleanup_free_ char *name = xasprintf(".%s.lock", m->key);
-	_cleanup_fd_ int fd = openat(m->images_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return failure_errno(m->failure, "cannot make an image");
-	/* The daemon runs one order for each key, so nobody ever waits here. */
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return failure_reason(m->failure, ERROR_FAILED, "the image '%s' is already being made", m->key);
-	m->lock_fd = fd;
-	fd = -1;
+	if (take_lock(m) < 0)
+		return -1;
 	char id[17];
 	id_new(id);
 	snprintf(m->entry, sizeof(m->entry), "image~%.8s", id);
@@ -528,8 +537,12 @@ static int publish(struct making *m)
 		return failure_reason(m->failure, ERROR_FAILED,
 		    "the installation of '%s' changed while its image was being made",
 		    m->interpreter->path);
-	if (syncfs(m->entry_fd) < 0)
-		return failure_sync(m->failure);
+	if (syncfs(m->entry_fd) < 0) {
+		/* Nobody was told of it yet. */
+		bool full = errno == ENOSPC || errno == EDQUOT;
+		return full ? failure_errno(m->failure, "cannot write the image '%s'", m->key) :
+		    failure_sync(m->failure);
+	}
 	if (place_move(m->stage_fd, m->entry, m->images_fd, m->key) < 0) {
 		if (errno == EEXIST)
 			return 0;       /* as good as ours */
@@ -552,6 +565,9 @@ int image_make(const struct interpreter *i, bool with_pip, const struct caller *
 	if (!key)
 		return failure_reason(f, ERROR_FAILED, "cannot read the installation of '%s'", i->path);
 	const struct image *there = image_get(key);
+	_cleanup_free_ char *directory = xasprintf(PATH_IMAGES "/%s", key);
+	if (!there && faccessat(WORKER_FD_STATE, directory, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		image_quarantine(key, "'" MANIFEST_MODEL "' cannot be read");
 	if (!there) {
 		__attribute__((cleanup(making_done))) struct making m = {
 			.interpreter = i, .with_pip = with_pip, .key = key, .failure = f,

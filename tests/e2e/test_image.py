@@ -20,9 +20,12 @@ from worker import CALLER, PYTHON, PYTHONS, Worker, order, root
 PYTHON_313 = [python for python in PYTHONS if "/3.13" in python]
 
 
-def image(root, python=PYTHON, without_pip=True, caller=CALLER):
-    answer, frames = order(root, "image", python=str(python), withoutPip=without_pip, probeMs=10000, caller=caller,
-                           linkMode="auto")
+def image_order(python=PYTHON, without_pip=True, caller=CALLER):
+    return {"python": str(python), "withoutPip": without_pip, "probeMs": 10000, "caller": caller, "linkMode": "auto"}
+
+
+def image(root, *args, **kwargs):
+    answer, frames = order(root, "image", **image_order(*args, **kwargs))
     assert frames == []
     assert os.listdir(root / ".venvd/stage") == []
     return answer
@@ -340,6 +343,18 @@ def test_tampering_is_found(root, how):
     check_image(place(root, made(root)), False)
 
 
+@pytest.mark.parametrize("words", ["", "{", "{}", "[]", '{"form": 1}'])
+def test_a_model_that_cannot_be_read(root, words):
+    """Nothing is filled from it, so that it is noticed here."""
+    key = made(root)
+    (place(root, key) / "model.json").write_text(words)
+    worker = Worker(root)
+    answer, _ = worker.ask("image", **image_order())
+    status, said = worker.close()
+    assert answer["image"] == key and status == 0 and f"image '{key}' is damaged" in said
+    check_image(place(root, key), False)
+
+
 # --- ends ---
 
 def test_a_daemon_that_goes_away(root, installation):
@@ -350,7 +365,7 @@ def test_a_daemon_that_goes_away(root, installation):
     os.mkfifo(root / "fifo")
     os.mkfifo(root / "begun")
     worker = Worker(root)
-    worker.send("image", python=str(python), withoutPip=True, probeMs=10000, caller=CALLER, linkMode="auto")
+    worker.send("image", **image_order(python))
     (root / "begun").read_text()
     assert worker.close() == (0, "")
     assert os.listdir(root / ".venvd/stage") == []
@@ -363,9 +378,11 @@ def test_one_is_made_once(root):
     key = made(root)
     shutil.rmtree(place(root, key))
     import fcntl
-    with open(root / f".venvd/images/.{key}.lock", "w") as lock:
+    held = root / f".venvd/stage/{key}.lock"
+    with open(held, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        answer = image(root)
+        answer, _ = order(root, "image", **image_order())
+    assert held.exists() and os.listdir(root / ".venvd/stage") == [held.name]
     assert answer["error"] == "io.venvd.Failed" and "already being made" in answer["parameters"]["reason"]
     assert made(root) == key
     assert sorted(os.listdir(root / ".venvd/images")) == sorted(["CACHEDIR.TAG", key])
