@@ -243,8 +243,8 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 		c->op.env = NULL;
 		store_drop(v->store, env->id, NULL, NULL);
 		index_remove(v->index, env);
-	} else if (!c->found || c->intent == INTENT_CREATE) {
-		creation_leave_broken(c, c->found ? INTENT_CREATE : INTENT_NONE);
+	} else if (!c->found) {
+		creation_leave_broken(c, INTENT_NONE);
 	} else {
 		env->intent = INTENT_NONE;
 		index_set_state(v->index, env, env->state);
@@ -272,10 +272,12 @@ static void creation_roll_back(struct creation *c)
 	if (c->job != NULL || c->committing)
 		return;                 /* their end leads here again */
 	c->op.cancel = NULL;
-	if (c->went && (c->intent == INTENT_REBUILD || c->op.env->location != NULL)) {
+	if (c->went && c->intent == INTENT_REBUILD) {
 		creation_look(c);
 	} else if (c->went) {
 		json_t *order = creation_identity("discard", c->op.env, c->entry);
+		if (c->op.env->location != NULL)
+			json_object_set_new(order, "path", json_string(c->op.env->location));
 		if (!jobs_short(c->op.venvd->jobs, order, creation_discarded, c))
 			creation_discarded(ERROR_FAILED, NULL, c);
 	} else {

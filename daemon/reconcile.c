@@ -437,6 +437,8 @@ static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 	*back = (struct rollback){ rec, env };
 	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:o}", "op", "discard", "name", env->name, "ino",
 	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", reconcile_stage_entry(env));
+	if (env->location != NULL)
+		json_object_set_new(order, "path", json_string(env->location));
 	rec->waiting++;
 	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
 		reconcile_discarded(ERROR_FAILED, NULL, back);
@@ -487,9 +489,7 @@ static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 	}
 	json_array_append_new(rec->paths, json_string(env->location));
 	if (env->intent == INTENT_CREATE) {
-		free(env->problem);
-		env->problem = xstrdup("its creation was interrupted; 'create --clear' makes it anew");
-		index_set_state(v->index, env, STATE_BROKEN);
+		reconcile_roll_back(rec, env);
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
 		reconcile_intent_taken_back(v, env);

@@ -76,8 +76,10 @@ static void read_order(struct short_order *s, const struct places *p)
 		refuse_errno(s, "open the trash and the stage for");
 	} else if (path) {
 		s->what.parent_fd = place_open_parent(path, &s->what.base);
-		if (s->what.parent_fd < 0)
+		if (s->what.parent_fd < 0) {
+			s->what.base = NULL;    /* nothing there is to be synced */
 			parent_is_gone(s);
+		}
 	}
 }
 
