@@ -48,6 +48,20 @@ static bool same_file(const char *one, const char *other)
 	return a && b && strcmp(a, b) == 0;
 }
 
+/* The file that a name on PATH stands for. Owned, or NULL. */
+static char *find_on_path(const char *name)
+{
+	for (const char *path = getenv("PATH"); path && *path;) {
+		size_t len = strcspn(path, ":");
+		char *file = xasprintf("%.*s/%s", (int)len, path, name);
+		if (len > 0 && access(file, X_OK) == 0)
+			return file;
+		free(file);
+		path += len + (path[len] == ':');
+	}
+	return NULL;
+}
+
 static json_t *python_array(const char *const *python)
 {
 	json_t *array = json_array();
@@ -63,9 +77,14 @@ static bool daemon_says_so(struct session *s, const char *const *python, const c
 	struct request q = { .method = "FindInterpreter", .parameters = parameters,
 	                     .repeatable = true };
 	_cleanup_answer_ struct answer a;
-	bool good = session_call(s, &q, &a);
-	return good && same_file(json_text(json_object_get(a.parameters, "interpreter"), "path"),
-	                         interpreter);
+	if (session_call(s, &q, &a))
+		return same_file(json_text(json_object_get(a.parameters, "interpreter"), "path"),
+		                 interpreter);
+	if (a.end == CALL_OK && a.error == ERROR_NO_SUCH_INTERPRETER)
+		return false;
+	/* One that is older than this question. */
+	_cleanup_free_ char *file = python[1] ? NULL : find_on_path(python[0]);
+	return same_file(file, interpreter);
 }
 
 static bool python_fits(struct session *s, const struct wanted *w, const json_t *environment)
@@ -104,11 +123,13 @@ static void add_difference(struct text *out, const char *what)
 	text_addf(out, "%s%s", out->len > 0 ? ", " : "", what);
 }
 
+/* In the root its directory has its name; the root itself may be spelled in more than one way. */
 static bool path_fits(const struct wanted *w, const json_t *environment)
 {
-	_cleanup_free_ char *usual = xasprintf("%s/%s", settings_root(), w->name);
-	const char *path = json_text(environment, "path");
-	return !path || strcmp(path, w->path ? w->path : usual) == 0;
+	const char *path = json_text(environment, "path"), *slash = path ? strrchr(path, '/') : NULL;
+	if (!slash)
+		return true;
+	return w->path ? strcmp(path, w->path) == 0 : strcmp(slash + 1, w->name) == 0;
 }
 
 /* What is different between what exists and what was asked for. */

@@ -257,7 +257,7 @@ def test_empty_on_a_terminal_says_what_to_do(cli, root):
 def test_progress_on_a_terminal(cli, root):
     shown = terminal(cli, "create", "a", "-p", SYSTEM, "--without-pip")
     assert shown.end() == 0
-    assert "running python -m venv" in shown.text and "\r" in shown.text
+    assert "preparing this Python" in shown.text and "\r" in shown.text
     assert "created 'a'" in shown.text.split("\r")[-1]
     assert "started venvd" in shown.text        # on a terminal it says so, once
     silent = cli.create("b")

@@ -166,7 +166,7 @@ def test_a_colon_in_the_root_is_what_venv_says(start, tmp_path):
     daemon = start(tmp_path / "a:b")
     with pytest.raises(VarlinkError) as e:
         daemon.call("Create", name="e", python=str(SYSTEM), withoutPip=True)
-    assert e.value.name == "InterpreterFailed" and "PATH separator" in e.value.parameters["output"]
+    assert e.value.name == "Failed" and "PATH separator" in e.value.parameters["reason"]
     nothing_remains(daemon, "e")
 
 
