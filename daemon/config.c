@@ -200,42 +200,35 @@ static void config_defaults(struct config *config)
 
 /* --- refusing --- */
 
-/* Says it to whoever reads: the terminal, and the client that started us. */
-static void __attribute__((noreturn)) config_end(const struct config *config, const char *why, int status)
+/* Says it to whoever reads: the terminal, and the client that started us. Takes why. */
+static void __attribute__((noreturn)) config_end(const struct config *config, char *why, int status)
 {
-	_cleanup_free_ char *text = xasprintf("error: %s\n", why);
-	fputs(text, stderr);
+	fprintf(stderr, "error: %s\n", why);
 	if (config->ready_fd >= 0)
-		fd_write_all(config->ready_fd, text, strlen(text));
+		dprintf(config->ready_fd, "error: %s\n", why);
+	free(why);
 	exit(status);
 }
 
-static void __attribute__((noreturn)) config_refuse(const struct config *config, const char *what,
-    const char *detail)
+/* A wrong word on the command line, owned. */
+static char *config_wrong(const char *what, const char *detail)
 {
 	_cleanup_free_ char *shown = text_printable(detail);
-	_cleanup_free_ char *why = xasprintf("%s%s\nhint: venvd --help", what, shown);
-	config_end(config, why, EXIT_USAGE);
+	return xasprintf("%s%s\nhint: venvd --help", what, shown);
 }
 
-/* --- where values come from --- */
+/* --- where values come from; NULL, or what is wrong, owned --- */
 
-static void config_read_file(struct config *config, const char *path, bool wanted)
-{
-	_cleanup_free_ char *why = config_file_read(config, path, wanted);
-	if (why != NULL)
-		config_end(config, why, EXIT_REFUSED);
-}
-
-static void config_read_files(struct config *config, const char *given)
+static char *config_read_files(struct config *config, const char *given)
 {
 	const char *instead = given != NULL ? given : getenv("VENVD_CONFIG");
 	if (instead != NULL && *instead != '\0') {
 		_cleanup_free_ char *path = path_absolute(instead);
-		config_read_file(config, path != NULL ? path : instead, true);
-		return;
+		return config_file_read(config, path != NULL ? path : instead, true);
 	}
-	config_read_file(config, CONFIG_SYSTEM, false);
+	char *why = config_file_read(config, CONFIG_SYSTEM, false);
+	if (why != NULL)
+		return why;
 	const char *base = getenv("XDG_CONFIG_HOME");
 	const char *home = path_home();
 	_cleanup_free_ char *path = NULL;
@@ -243,8 +236,7 @@ static void config_read_files(struct config *config, const char *given)
 		path = xasprintf("%s/" CONFIG_NAME, base);
 	else if (home != NULL)
 		path = xasprintf("%s/.config/" CONFIG_NAME, home);
-	if (path != NULL)
-		config_read_file(config, path, false);
+	return path != NULL ? config_file_read(config, path, false) : NULL;
 }
 
 static void config_read_environment(struct config *config)
@@ -254,40 +246,39 @@ static void config_read_environment(struct config *config)
 		free(config_set(config, CONFIG_POOL_ENTRIES, "0", "$VENVD_POOL"));
 }
 
-/* "KEY=VALUE" is no setting of ours: says what would be. */
-static void __attribute__((noreturn)) config_refuse_option(const struct config *config, const char *name,
-    const char *close_key, bool known)
+/* "KEY=VALUE" is no setting of ours: what would be. */
+static char *config_wrong_option(const char *name, const char *close_key, bool known)
 {
 	if (close_key == NULL)
-		config_refuse(config, "unknown option key ", name);
+		return config_wrong("unknown option key ", name);
 	_cleanup_free_ char *shown = text_printable(name);
 	_cleanup_free_ char *spelt = config_spelt(close_key, '_', '-');
-	_cleanup_free_ char *why = xasprintf(known ? "'%s' needs a value\nhint: -o %s=VALUE" :
+	return xasprintf(known ? "'%s' needs a value\nhint: -o %s=VALUE" :
 	    "unknown option key '%s'\nhint: -o %s=VALUE", shown, spelt);
-	config_end(config, why, EXIT_USAGE);
 }
 
-static void config_assign(struct config *config, const char *assignment)
+static char *config_assign(struct config *config, const char *assignment)
 {
 	const char *equals = strchr(assignment, '='), *suggest;
 	_cleanup_free_ char *name = equals != NULL ?
 	    xstrndup(assignment, (size_t)(equals - assignment)) : xstrdup(assignment);
 	enum config_key key = config_key_find(name, &suggest);
 	if (key == CONFIG_SETTINGS)
-		config_refuse_option(config, name, suggest, false);
+		return config_wrong_option(name, suggest, false);
 	if (equals == NULL)
-		config_refuse_option(config, name, config_table[key].key, true);
+		return config_wrong_option(name, config_table[key].key, true);
 	_cleanup_free_ char *why = config_set(config, key, equals + 1, "-o");
-	if (why != NULL)
-		config_refuse(config, "", why);
+	return why != NULL ? config_wrong("", why) : NULL;
 }
+
+/* --- the command line --- */
 
 static int config_fd(const struct config *config, const char *s)
 {
 	char *end;
 	long value = strtol(s, &end, 10);
 	if (end == s || *end != '\0' || value < 3 || value > 1023)
-		config_refuse(config, "--ready-fd takes a descriptor number, not ", s);
+		config_end(config, config_wrong("--ready-fd takes a descriptor number, not ", s), EXIT_USAGE);
 	return (int)value;
 }
 
@@ -356,7 +347,7 @@ static void config_arguments(struct config *config, int argc, char **argv, struc
 	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1)
 		config_option(config, option, ret);
 	if (optind < argc)
-		config_refuse(config, "unexpected argument: ", argv[optind]);
+		config_end(config, config_wrong("unexpected argument: ", argv[optind]), EXIT_USAGE);
 }
 
 /* --- what is in force --- */
@@ -405,19 +396,22 @@ void config_read(struct config *config, int argc, char **argv)
 	struct arguments arguments = { 0 };
 	config_defaults(config);
 	config_arguments(config, argc, argv, &arguments);
-	if (!config->peek)
-		config_read_files(config, arguments.file);
+	char *wrong = config->peek ? NULL : config_read_files(config, arguments.file);
+	if (wrong != NULL)
+		config_end(config, wrong, EXIT_REFUSED);
 	config_read_environment(config);
-	for (size_t i = 0; i < arguments.count; i++)
-		config_assign(config, arguments.options[i]);
+	for (size_t i = 0; wrong == NULL && i < arguments.count; i++)
+		wrong = config_assign(config, arguments.options[i]);
 	free(arguments.options);
+	if (wrong != NULL)
+		config_end(config, wrong, EXIT_USAGE);
 	if (arguments.check || arguments.print)
 		config_show(config, &arguments);
 	const char *why = NULL;
 	bool builtin;
 	config->root = path_root(arguments.root, &builtin, &why);
 	if (config->root == NULL)
-		config_refuse(config, why, "");
+		config_end(config, config_wrong(why, ""), EXIT_USAGE);
 }
 
 void config_done(struct config *config)
