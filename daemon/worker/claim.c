@@ -212,8 +212,9 @@ static int find_interpreter(struct claim *c)
 	};
 	_cleanup_free_ const char **dirs = resolve_search(c->search, &resolution.managed_first);
 	resolution.dirs = dirs;
-	if ((!c->resolved || resolve_answered(c->resolved, c->warnings, &c->interpreter) != 0) &&
-	    resolve(&resolution, &c->interpreter, &ignored) != 0)
+	if (c->resolved && resolve_answered(c->resolved, c->warnings, &c->interpreter) != 0)
+		return miss_place(c, "what the interpreter is cannot be remembered");
+	if (!c->resolved && resolve(&resolution, &c->interpreter, &ignored) != 0)
 		return miss_interpreter(c);
 	if (probe_require_venv(&c->interpreter, !c->without_pip, &ignored) < 0)
 		return miss_place(c, "the interpreter cannot make such an environment");

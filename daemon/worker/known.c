@@ -365,10 +365,16 @@ static void put(const char *path, const struct stamps *stamps, const struct inte
 	save(e);
 }
 
+/* A script that says it is its own sys.executable leads nowhere else. */
+static bool leads_elsewhere(const struct interpreter *i)
+{
+	return strcmp(i->path, i->executable) != 0 && probe_is_shim(i->path);
+}
+
 void known_put(const struct interpreter *i)
 {
 	struct stamps now;
-	if (!probe_is_shim(i->path) && take_stamps(i->path, &now))
+	if (!leads_elsewhere(i) && take_stamps(i->path, &now))
 		put(i->path, &now, i, NULL);
 }
 

@@ -2,7 +2,8 @@
 /*
  * What interpreters said of themselves, remembered in memory and in PATH_STATE/PATH_INTERPRETERS, a file for
  * each path as it is spelled. An answer holds as long as the path's own entry, the file it leads to and the
- * pyvenv.cfg beside or above it are what they were (dev, ino, size, mtime, ctime). Shims are never remembered.
+ * pyvenv.cfg beside or above it are what they were (dev, ino, size, mtime, ctime). Shims are never remembered:
+ * only what is behind them.
  */
 #ifndef VENVD_WORKER_KNOWN_H
 #define VENVD_WORKER_KNOWN_H

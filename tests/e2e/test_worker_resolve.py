@@ -430,6 +430,22 @@ def test_who_must_not_ask_does_not(place, root):
     assert place.path(str(shim), probeMs=0) == "unknown"
 
 
+def test_scripts(place):
+    """One that says it is the interpreter itself is remembered; one that leads to another script is not."""
+    made = place.make(place.home / "made", "3.31.1")
+    wrapper = place.home / "wrapper"
+    wrapper.write_text(f"#!/bin/sh\necho >> {place.home}/runs\nsed s,{made},{wrapper},g {made}.answer\n")
+    wrapper.chmod(0o755)
+    assert place.path(str(wrapper)) == place.path(str(wrapper), probeMs=0) == str(wrapper)
+    outer, inner = place.home / "outer", place.home / "inner"
+    inner.write_text(f"#!/bin/sh\nexec {made} \"$@\"\n")
+    outer.write_text(f"#!/bin/sh\nsed s,{made},{inner},g {made}.answer\n")
+    for path in (outer, inner):
+        path.chmod(0o755)
+    assert place.path(str(outer)) == str(inner)
+    assert place.path(str(inner), probeMs=0) == "unknown"
+
+
 def test_a_resident_sees_what_another_worker_learned(place, root):
     """By the file alone: each order here is a process of its own."""
     path = place.make(place.bin / "python3", "3.31.1")
