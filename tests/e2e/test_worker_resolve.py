@@ -434,12 +434,12 @@ def test_scripts(place):
     """One that says it is the interpreter itself is remembered; one that leads to another script is not."""
     made = place.make(place.home / "made", "3.31.1")
     wrapper = place.home / "wrapper"
-    wrapper.write_text(f"#!/bin/sh\necho >> {place.home}/runs\nsed s,{made},{wrapper},g {made}.answer\n")
+    wrapper.write_text(f"#!/bin/sh\necho >> {place.home}/runs\n/bin/sed s,{made},{wrapper},g {made}.answer\n")
     wrapper.chmod(0o755)
     assert place.path(str(wrapper)) == place.path(str(wrapper), probeMs=0) == str(wrapper)
     outer, inner = place.home / "outer", place.home / "inner"
     inner.write_text(f"#!/bin/sh\nexec {made} \"$@\"\n")
-    outer.write_text(f"#!/bin/sh\nsed s,{made},{inner},g {made}.answer\n")
+    outer.write_text(f"#!/bin/sh\n/bin/sed s,{made},{inner},g {made}.answer\n")
     for path in (outer, inner):
         path.chmod(0o755)
     assert place.path(str(outer)) == str(inner)
