@@ -18,7 +18,7 @@
 #include "installation.h"
 
 #define FORM "venvd image 1"            /* of images: another one makes all of them anew */
-#define LISTINGS 64                     /* remembered; the next one takes the oldest one's place */
+#define LISTINGS 128                    /* remembered; the next one takes the oldest one's place */
 #define NAMES_MAX 4096                  /* in one directory */
 #define SETTLED_US 2000000              /* a directory that changed within it may change unseen */
 #define TEMPLATE_MAX (1024 * 1024)
