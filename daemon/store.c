@@ -4,11 +4,8 @@
  * thread at a time: by its caller until store_start(), by the store's thread until that is joined
  * in store_close().
  *
- * The loop's side puts operations into `queue`; the thread takes all that wait as one group,
- * commits it once, and puts it on `done`, from where store_deliver() calls back on the loop's
- * thread. What nobody waits for is held back for LAZY_NS, so that it goes along with what somebody
- * does wait for: a commit of its own would stand in that one's way. The mutex guards those two
- * lists, `running`, `stopping` and `awaited`, and nothing else.
+ * The thread takes all that waits in the exchange as one group, commits it once, and gives it back; then
+ * store_deliver() calls back on the loop's thread.
  *
  * A group that fails for want of space fails as a whole: SQLite may have rolled back all of it.
  * Those who wait are told; what nobody waits for is `kept` and goes in front of the next group, so
@@ -23,18 +20,15 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
 #include "bounds.h"
 #include "log.h"
 #include "paths.h"
 #include "store_file.h"
-#include "store_queue.h"
+#include "store_exchange.h"
 
 #define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
 #define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
 #define KEPT_MAX 65536                  /* operations kept while the disk is full */
-#define LAZY_NS 20000000                /* what nobody waits for waits so long for company */
 #define TRIM_EVERY 1024                 /* request ids put between two looks at their number */
 
 static const char schema_001[] =
@@ -93,14 +87,9 @@ struct store {
 	unsigned requests_put;          /* since they were last trimmed */
 	struct store_queue kept;        /* the thread's own */
 
-	int event_fd;
 	bool started;
 	pthread_t thread;
-	pthread_mutex_t mutex;
-	pthread_cond_t cond;
-	struct store_queue queue, done;
-	bool running, stopping;
-	bool awaited;                   /* somebody waits for something in `queue` */
+	struct store_exchange exchange; /* between the loop and the thread */
 };
 
 /* --- opening ------------------------------------------------------------------------------- */
@@ -344,19 +333,11 @@ struct store *store_open(int state_fd, const char *root, char **ret_why, char **
 	struct store *store = xcalloc(1, sizeof(*store));
 	char *note = NULL;
 
-	store_queue_init(&store->queue);
-	store_queue_init(&store->done);
 	store_queue_init(&store->kept);
 	store->requests_put = TRIM_EVERY;
-	pthread_mutex_init(&store->mutex, NULL);
-	pthread_condattr_t clock;
-	pthread_condattr_init(&clock);
-	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-	pthread_cond_init(&store->cond, &clock);
-	pthread_condattr_destroy(&clock);
+	bool opened = store_exchange_init(&store->exchange) == 0;
 	store->dir_fd = state_fd < 0 ? -1 : fcntl(state_fd, F_DUPFD_CLOEXEC, 3);
-	store->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	char *why = store->event_fd < 0 || (state_fd >= 0 && store->dir_fd < 0) ?
+	char *why = !opened || (state_fd >= 0 && store->dir_fd < 0) ?
 	    xasprintf("cannot open the catalog: %s", strerror(errno)) :
 	    store->dir_fd < 0 ? attempt_open(store, root).why : open_file(store, root, &note);
 	if (why) {
@@ -626,34 +607,6 @@ static void checkpoint(struct store *store, int mode)
 	die_unless_full(store, rc, "a checkpoint");
 }
 
-static void wake_loop(struct store *store)
-{
-	uint64_t one = 1;
-
-	/* It fails only when the counter is full, and then the loop is being woken anyway. */
-	if (write(store->event_fd, &one, sizeof(one)) < 0)
-		return;
-}
-
-/* Until something is queued that is worth a commit of its own, or has waited long enough; with the mutex held. */
-static void wait_for_work(struct store *store)
-{
-	struct timespec until;
-
-	while (!store->queue.first && !store->stopping)
-		pthread_cond_wait(&store->cond, &store->mutex);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += LAZY_NS;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
-	while (!store->awaited && !store->stopping)
-		if (pthread_cond_timedwait(&store->cond, &store->mutex, &until) == ETIMEDOUT)
-			break;
-	store->awaited = false;
-}
-
 static void *store_thread(void *arg)
 {
 	struct store *store = arg;
@@ -661,29 +614,18 @@ static void *store_thread(void *arg)
 
 	store_queue_init(&group);
 	store_queue_init(&done);
-	pthread_mutex_lock(&store->mutex);
-	for (;;) {
-		wait_for_work(store);
-		if (!store->queue.first)
-			break;
-		store_queue_move(&group, &store->kept);
-		store_queue_move(&group, &store->queue);
-		store->running = true;
-		pthread_mutex_unlock(&store->mutex);
-		bool ok = commit_group(store, &group);
-		settle(store, &group, ok, &done);
-		pthread_mutex_lock(&store->mutex);
-		store_queue_move(&store->done, &done);
-		store->running = false;
-		wake_loop(store);
-		if (store->log_pages < CHECKPOINT_PAGES)
-			continue;
+	while (store_exchange_take(&store->exchange, &group)) {
+		struct store_queue all;
+		store_queue_init(&all);
+		store_queue_move(&all, &store->kept);
+		store_queue_move(&all, &group);
+		bool ok = commit_group(store, &all);
+		settle(store, &all, ok, &done);
+		store_exchange_give(&store->exchange, &done);
 		/* Nobody waits for this: what it moves is safe already. */
-		pthread_mutex_unlock(&store->mutex);
-		checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
-		pthread_mutex_lock(&store->mutex);
+		if (store->log_pages >= CHECKPOINT_PAGES)
+			checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
 	}
-	pthread_mutex_unlock(&store->mutex);
 	return NULL;
 }
 
@@ -706,16 +648,7 @@ void store_start(struct store *store)
 
 int store_fd(const struct store *store)
 {
-	return store->event_fd;
-}
-
-static void enqueue(struct store *store, struct store_op *op)
-{
-	pthread_mutex_lock(&store->mutex);
-	store->awaited |= op->done != NULL;
-	store_queue_add(&store->queue, op);
-	pthread_cond_signal(&store->cond);
-	pthread_mutex_unlock(&store->mutex);
+	return store->exchange.event_fd;
 }
 
 void store_put(struct store *store, const struct environment *env, store_done_fn *done, void *arg)
@@ -730,7 +663,7 @@ void store_put_both(struct store *store, const struct environment *env,
 
 	op->env = environment_copy(env);
 	op->request = request ? store_request_copy(request) : NULL;
-	enqueue(store, op);
+	store_exchange_add(&store->exchange, op);
 }
 
 void store_drop(struct store *store, const char *id, store_done_fn *done, void *arg)
@@ -738,7 +671,7 @@ void store_drop(struct store *store, const char *id, store_done_fn *done, void *
 	struct store_op *op = store_op_new(STORE_OP_DROP, done, arg);
 
 	op->id = xstrdup(id);
-	enqueue(store, op);
+	store_exchange_add(&store->exchange, op);
 }
 
 void store_put_request(struct store *store, const struct store_request *request, store_done_fn *done,
@@ -747,7 +680,7 @@ void store_put_request(struct store *store, const struct store_request *request,
 	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, done, arg);
 
 	op->request = store_request_copy(request);
-	enqueue(store, op);
+	store_exchange_add(&store->exchange, op);
 }
 
 void store_drop_request(struct store *store, const char *id)
@@ -755,7 +688,7 @@ void store_drop_request(struct store *store, const char *id)
 	struct store_op *op = store_op_new(STORE_OP_DROP_REQUEST, NULL, NULL);
 
 	op->id = xstrdup(id);
-	enqueue(store, op);
+	store_exchange_add(&store->exchange, op);
 }
 
 void store_drop_requests(struct store *store, int64_t older_than_us)
@@ -763,21 +696,16 @@ void store_drop_requests(struct store *store, int64_t older_than_us)
 	struct store_op *op = store_op_new(STORE_OP_DROP_REQUESTS, NULL, NULL);
 
 	op->older_than_us = older_than_us;
-	enqueue(store, op);
+	store_exchange_add(&store->exchange, op);
 }
 
 void store_deliver(struct store *store)
 {
-	uint64_t count;
+	struct store_op *op;
 
-	if (read(store->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+	if (!store_exchange_awake(&store->exchange))
 		return;
-	for (;;) {
-		pthread_mutex_lock(&store->mutex);
-		struct store_op *op = store_queue_take(&store->done);
-		pthread_mutex_unlock(&store->mutex);
-		if (!op)
-			break;
+	while ((op = store_exchange_next(&store->exchange))) {
 		op->done(op->ok, op->arg);
 		store_op_free(op);
 	}
@@ -785,12 +713,7 @@ void store_deliver(struct store *store)
 
 bool store_idle(const struct store *store)
 {
-	struct store *s = (struct store *)store;
-
-	pthread_mutex_lock(&s->mutex);
-	bool idle = !s->queue.first && !s->running && !s->done.first;
-	pthread_mutex_unlock(&s->mutex);
-	return idle;
+	return store_exchange_idle((struct store_exchange *)&store->exchange);
 }
 
 /* On the caller's thread, when there is no other (any more). True if something was written. */
@@ -800,11 +723,11 @@ static bool write_rest(struct store *store)
 
 	store_queue_init(&group);
 	store_queue_move(&group, &store->kept);
-	store_queue_move(&group, &store->queue);
+	store_queue_move(&group, &store->exchange.queue);
 	if (!group.first)
 		return false;
 	bool ok = commit_group(store, &group);
-	settle(store, &group, ok, &store->done);
+	settle(store, &group, ok, &store->exchange.done);
 	return ok;
 }
 
@@ -815,10 +738,7 @@ void store_close(struct store *store)
 	if (!store)
 		return;
 	if (store->started) {
-		pthread_mutex_lock(&store->mutex);
-		store->stopping = true;
-		pthread_cond_signal(&store->cond);
-		pthread_mutex_unlock(&store->mutex);
+		store_exchange_stop(&store->exchange);
 		pthread_join(store->thread, NULL);
 		store_deliver(store);
 	}
@@ -830,14 +750,11 @@ void store_close(struct store *store)
 		if (store->dir_fd >= 0)
 			checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE);
 	}
-	while ((op = store_queue_take(&store->kept)) || (op = store_queue_take(&store->queue)))
+	while ((op = store_queue_take(&store->kept)) || (op = store_queue_take(&store->exchange.queue)))
 		store_op_free(op);
 	close_db(store);
 	if (store->dir_fd >= 0)
 		close(store->dir_fd);
-	if (store->event_fd >= 0)
-		close(store->event_fd);
-	pthread_mutex_destroy(&store->mutex);
-	pthread_cond_destroy(&store->cond);
+	store_exchange_done(&store->exchange);
 	free(store);
 }
