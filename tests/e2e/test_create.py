@@ -38,6 +38,10 @@ WAITING = "import os, signal\nopen({post!r}, 'w').write('%d\\n' % os.getpid())\n
 needs_pyenv = pytest.mark.skipif(not PYENV, reason="no Python of pyenv here")
 
 
+# A caller for whom nothing prepared can be taken: the interpreter's own venv runs at the environment's place.
+IN_PLACE = {"environment": {"SOURCE_DATE_EPOCH": "1"}}
+
+
 def minor(python):
     out = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True)
     return tuple(int(n) for n in out.stdout.split())
@@ -173,7 +177,7 @@ def test_a_colon_in_the_root_is_what_venv_says(start, tmp_path):
 # --- how it goes -------------------------------------------------------------------------------
 
 def test_progress_comes_in_order(connection):
-    replies = list(connection.stream("Create", name="a", python=str(SYSTEM), withoutPip=True))
+    replies = list(connection.stream("Create", name="a", python=str(SYSTEM), withoutPip=True, caller=IN_PLACE))
     assert [r.get("stage") for r in replies] == ["interpreter", "reserve", "build", "sync", None]
     assert replies[-1]["environment"]["state"] == "ready"
     assert replies[-1]["interpreterReason"] == "named by its path"
@@ -183,7 +187,7 @@ def test_waiting_for_its_turn_is_told(start, root, tmp_path):
     daemon = start(root, "-o", "jobs-running=1")
     building = Building(daemon, tmp_path)
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": str(SYSTEM), "withoutPip": True}, more=True)
+        c.send("Create", {"name": "a", "python": str(SYSTEM), "withoutPip": True, "caller": IN_PLACE}, more=True)
         assert c.receive() == {"parameters": {"stage": "queued"}, "continues": True}
         building.connection.close()
         assert [c.receive()["parameters"]["stage"] for _ in range(4)] == ["interpreter", "reserve", "build", "sync"]
@@ -244,7 +248,7 @@ def test_what_a_child_gets(daemon, tmp_path, variable, seen):
     post = Signpost(str(tmp_path / "post"))
     text = f"import os\nopen({post.path!r}, 'w').write('%s %s\\n' % (os.environ.get({variable!r}), os.nice(0)))\n"
     python = rebuilt_python(NEWEST, tmp_path / "python", text)
-    daemon.call("Create", name="e", python=str(python), caller=caller(environment={variable: "/x"}))
+    daemon.call("Create", name="e", python=str(python), caller=caller(environment=IN_PLACE["environment"] | {variable: "/x"}))
     value, nice = post.line().split()
     post.close()
     assert value == ("/x" if seen else "None") and nice == "10"
@@ -451,7 +455,7 @@ class Building:
         python = rebuilt_python(NEWEST, tmp_path / "python", WAITING.format(post=post.path))
         self.daemon, self.name = daemon, name
         self.connection = daemon.connect()
-        self.connection.send("Create", {"name": name, "python": str(python), **parameters})
+        self.connection.send("Create", {"name": name, "python": str(python), "caller": IN_PLACE, **parameters})
         self.pid = int(post.line())
         post.close()
         assert (daemon.root / name / "pyvenv.cfg").exists()

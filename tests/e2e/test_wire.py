@@ -161,7 +161,7 @@ def test_pipelining_keeps_the_order(c):
 
 def test_a_call_behind_a_slow_one_waits_and_others_do_not(daemon, slow):
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
         c.send("Status")
         slow.wait()
         assert wire.served(daemon)["counts"]["creating"] == 1
@@ -215,7 +215,7 @@ def test_oneway_acts_and_says_nothing(daemon, python):
 
 def test_oneway_outlives_its_connection(daemon, slow):
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True}, oneway=True)
+        c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True}, oneway=True)
     slow.wait()
     slow.go()
     wire.until(lambda: daemon.environments().get("a", {}).get("state") == "ready")
@@ -258,7 +258,7 @@ def test_half_close_with_a_stream(shared, c):
 
 def test_half_closed_client_that_leaves_cancels_nothing(daemon, slow):
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
         c.half_close()
         slow.wait()
     slow.go()
@@ -267,7 +267,7 @@ def test_half_closed_client_that_leaves_cancels_nothing(daemon, slow):
 
 def test_half_close_waits_for_a_slow_answer(daemon, slow):
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
         c.half_close()
         slow.wait()
         spent = daemon.cpu_seconds()
@@ -296,7 +296,7 @@ def test_closing_cancels_and_nothing_remains(daemon, root, stage, request):
 def test_closing_cancels_whatever_is_behind(start, root, slow, behind):
     daemon = start(root, "-o", "probe-timeout=600000")  # nothing but the cancelling ends the interpreter
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
         slow.wait()
         c.send_raw(behind)
         wire.served(daemon)
@@ -307,10 +307,10 @@ def test_closing_cancels_whatever_is_behind(start, root, slow, behind):
 def test_closing_cancels_what_waits_in_the_queue(root, slow, start):
     root.mkdir()
     with wire.running(root, "-o", "jobs-running=1") as daemon, daemon.connect() as first:
-        first.send("Create", {"name": "a", "python": slow.python, "withoutPip": True})
+        first.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
         slow.wait()
         with daemon.connect() as second:
-            second.send("Create", {"name": "b", "python": slow.python})
+            second.send("Create", {"name": "b", "python": slow.python, "caller": wire.IN_PLACE})
             wire.until(lambda: daemon.call("Status")["jobsQueued"] == 1)
         wire.until(lambda: "b" not in daemon.environments())
         assert daemon.call("Status")["jobsQueued"] == 0
@@ -367,7 +367,7 @@ def test_request_id_with_other_parameters(daemon, python):
 
 
 def test_request_id_attaches_while_running(daemon, slow):
-    call = {"name": "a", "python": slow.python, "withoutPip": True, "requestId": "R1"}
+    call = {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True, "requestId": "R1"}
     with daemon.connect() as first, daemon.connect() as second:
         first.send("Create", call)
         slow.wait()
@@ -384,7 +384,7 @@ def test_request_id_attaches_while_running(daemon, slow):
 
 
 def test_request_id_outlives_the_first_client(daemon, slow):
-    call = {"name": "a", "python": slow.python, "withoutPip": True, "requestId": "R1"}
+    call = {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True, "requestId": "R1"}
     with daemon.connect() as c:
         c.send("Create", call)
         slow.wait()

@@ -287,6 +287,10 @@ def fake_python(path, probe="", build=""):
                         f"printf '%s\\n' '{answer}';;\nesac\n")
 
 
+# A caller for whom nothing prepared can be taken: the interpreter's own venv runs at the environment's place.
+IN_PLACE = {"environment": {"SOURCE_DATE_EPOCH": "1"}}
+
+
 class Gate:
     """A place where a script waits: put `hold` into it. wait() returns when it is there, go() lets it pass."""
 
