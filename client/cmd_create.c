@@ -123,10 +123,15 @@ static void find_name(struct create *c)
 		usage_error("no name can be made from '%s'; give one: venvctl create NAME --path DIR", c->path);
 }
 
-/* A name that nobody gave is taken by another project. */
-static int refuse_derived(const struct create *c)
+/* A name that nobody gave is taken. -1: by this very directory. */
+static int refuse_derived(struct session *s, const struct create *c)
 {
 	_cleanup_free_ char *quoted = talk_quote(c->path);
+	_cleanup_answer_ struct answer a;
+	session_get(s, c->wanted.name, &a);
+	const char *path = json_text(json_object_get(a.parameters, "environment"), "path");
+	if (path && strcmp(path, c->path) == 0)
+		return -1;
 	talk_error("'%s' exists already, and would be the name of '%s'", c->wanted.name, c->path);
 	talk_hint("venvctl create ANOTHER-NAME --path %s", quoted);
 	return EXIT_EXISTS;
@@ -219,10 +224,12 @@ int cmd_create(int argc, char **argv)
 	}
 	if (status >= 0)
 		return status;
-	bool taken = a.end == CALL_OK && a.error == ERROR_ALREADY_EXISTS;
+	/* Or its directory is known by another name. */
+	const char *other = json_text(a.parameters, "name");
+	bool taken = a.end == CALL_OK && a.error == ERROR_ALREADY_EXISTS && other && strcmp(other, name) == 0;
 	if (taken && c.exist_ok)
 		return existing_accept(&s, &c.wanted);
 	if (taken && c.name)
-		return refuse_derived(&c);
-	return messages_report(&s, &a, name);
+		status = refuse_derived(&s, &c);
+	return status >= 0 ? status : messages_report(&s, &a, name);
 }

@@ -124,6 +124,19 @@ static bool create_refuse_existing(struct request *r, const struct environment *
 	return true;
 }
 
+/* A directory has one name. Answered; true if this one has another. */
+static bool create_refuse_named(const struct venvd *v, struct request *r, const char *name)
+{
+	const char *path = request_string(r, "path");
+	const struct environment *env = path != NULL ? index_next(v->index, NULL) : NULL;
+	while (env != NULL && (strcmp(env->name, name) == 0 || !create_same_place(env, path)))
+		env = index_next(v->index, env->name);
+	if (env != NULL)
+		request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", env->name, "state",
+		    environment_state_name(env->state)));
+	return env != NULL;
+}
+
 /* What is to be made, in the index: a new one, or what is there already; NULL if it was answered. A name whose
  * directory is gone is free again: its row goes. */
 static struct environment *create_environment(struct venvd *v, struct request *r, const char *name)
@@ -153,7 +166,7 @@ void method_create(struct venvd *v, struct request *r)
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || method_refuse_prompt(r) ||
 	    method_refuse_python(r) || method_refuse_caller(r) || create_refuse_path(v, r) ||
-	    create_refuse_both(r))
+	    create_refuse_both(r) || create_refuse_named(v, r, name))
 		return;
 	struct environment *env = create_environment(v, r, name);
 	if (env == NULL)

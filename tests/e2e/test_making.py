@@ -62,6 +62,20 @@ def test_names_that_cannot_be_found(cli, tmp_path):
     assert cli("create", "--path", "", cwd=tmp_path).returncode == 2
 
 
+def test_a_directory_has_one_name(cli, tmp_path):
+    cli.create("--path", "proj/.venv", cwd=tmp_path)
+    (tmp_path / "proj/.venv/mine").write_text("x")
+    for arguments in (("--path", "proj/.venv"), ("other", "--path", "proj/.venv"),
+                      ("other", "--clear", "--path", "proj/.venv", "--exist-ok")):
+        done = cli("create", "-p", SYSTEM, "--without-pip", *arguments, cwd=tmp_path)
+        assert done.returncode == 4 and "'proj' exists already" in done.stderr, done
+        assert done.stderr.splitlines()[-1] == "hint: venvctl show proj"
+    assert (tmp_path / "proj/.venv/mine").exists() and cli.good("list", "-q").stdout == "proj\n"
+    cli.create("--path", "proj/.venv", "--exist-ok", cwd=tmp_path)
+    cli.create("--path", "proj/.venv", "--clear", cwd=tmp_path)
+    assert not (tmp_path / "proj/.venv/mine").exists()
+
+
 def test_in_the_root_after_all(cli, root, tmp_path):
     made = cli.create("--path", f"{root}/inside/")
     assert made.stdout == f"{root}/inside\n" and cli.show("inside")["path"] == f"{root}/inside"
