@@ -83,7 +83,7 @@
  *          -> {interpreter, reason, rule, warnings}  errors as create
  * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}
  *          makes the image of this installation, verifies it, and puts it to images/KEY; one that is there is
- *          left as it is -> {image:KEY, delegate:reason|absent}
+ *          left as it is -> as one of scan's frame pool
  * fill     {image, bucket, umask, copies: absolute path|null, count, linkMode, verify:bool}
  *          count entries, complete but for the path-bearing files, synced, then renamed to
  *          pool/BUCKET/ENTRY -> {made:N, bytes: of one, how:"reflink"|"hardlink"|"copy"} or {damaged:reason}: the

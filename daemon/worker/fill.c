@@ -61,10 +61,8 @@ int do_image(json_t *order, json_t **ret, struct failure *f)
 	    probe_require_venv(&interpreter, !without_pip, f) < 0 ||
 	    image_make(&interpreter, !without_pip, &caller, &key, &delegate, f) < 0)
 		return -1;
-	*ret = json_pack("{ss}", "image", key);
-	if (delegate)
-		json_object_set_new(*ret, "delegate", failure_text(delegate));
-	return 0;
+	*ret = image_describe(key);
+	return *ret ? 0 : failure_reason(f, ERROR_FAILED, "image '%s' is gone already", key);
 }
 
 /* --- fill --- */
