@@ -17,6 +17,7 @@
 #include "venvctl.h"
 
 static volatile sig_atomic_t interrupted;
+static sigset_t waiting;                /* the mask while the wire waits; it keeps pointing here */
 
 static void interrupt_handler(int signal_number)
 {
@@ -25,7 +26,7 @@ static void interrupt_handler(int signal_number)
 }
 
 /* From here on SIGINT waits until the wire waits. */
-static void interrupt_watch(struct wire *w, sigset_t *waiting)
+static void interrupt_watch(struct wire *w)
 {
 	struct sigaction action = { .sa_handler = interrupt_handler,
 	                            .sa_flags = (int)SA_RESETHAND };
@@ -36,11 +37,11 @@ static void interrupt_watch(struct wire *w, sigset_t *waiting)
 	sigset_t block;
 	sigemptyset(&block);
 	sigaddset(&block, SIGINT);
-	sigprocmask(SIG_BLOCK, &block, waiting);
-	sigdelset(waiting, SIGINT);
+	sigprocmask(SIG_BLOCK, &block, &waiting);
+	sigdelset(&waiting, SIGINT);
 	sigaction(SIGINT, &action, NULL);
 	w->interrupted = &interrupted;
-	w->waiting = waiting;
+	w->waiting = &waiting;
 }
 
 /* Each as it stands behind "creating 'x': ". */
@@ -124,8 +125,7 @@ static void say_cancelled(struct session *s, const struct making *m)
 bool making_ask(struct session *s, const struct making *m, const char *method, json_t *parameters,
                 struct answer *ret, int *ret_status)
 {
-	sigset_t waiting;
-	interrupt_watch(&s->wire, &waiting);
+	interrupt_watch(&s->wire);
 	struct making mine = *m;
 	struct request q = { .method = method, .parameters = parameters, .more = true,
 	                     .first_ms = LIMIT_CALL_MS,
