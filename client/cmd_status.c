@@ -45,16 +45,21 @@ static void add_images(struct text *out, const json_t *images)
 	size_t i;
 	json_array_foreach(images, i, image) {
 		const char *version = json_text(image, "version"), *why = json_text(image, "delegate");
-		const char *interpreter = json_text(image, "interpreter");
+		const char *interpreter = json_text(image, "interpreter"), *key = json_text(image, "key");
+		double bytes = (double)integer(image, "bytes");
 		_cleanup_text_ struct text line = { 0 };
-		text_addf(&line, "Python %s", version ? version : "of unknown version");
+		if (version)
+			text_addf(&line, "Python %s", version);
+		else
+			text_adds(&line, key ? key : "unknown");
 		if (interpreter)
 			text_addf(&line, " (%s)", interpreter);
 		if (why)
 			text_addf(&line, ": not used, %s", why);
 		else
-			text_addf(&line, ": %lld ready, %.1f MiB", integer(image, "pool"),
-			          (double)integer(image, "bytes") / 1048576);
+			text_addf(&line, ": %lld ready", integer(image, "pool"));
+		if (bytes > 0)
+			text_addf(&line, ", %.1f MiB", bytes / 1048576);
 		table_pair(out, "image", line.data);
 	}
 }
