@@ -52,6 +52,8 @@ static void add_images(struct text *out, const json_t *images)
 			text_addf(&line, "Python %s", version);
 		else
 			text_adds(&line, key ? key : "unknown");
+		if (version && key && strstr(key, "-nopip-"))
+			text_adds(&line, " without pip");
 		if (interpreter)
 			text_addf(&line, " (%s)", interpreter);
 		if (why)

@@ -210,6 +210,13 @@ def test_exist_ok_and_interpreters(cli, root, tmp_path):
         assert done.returncode == 4 and "the interpreter" in done.stderr, (python, done)
 
 
+def test_status_tells_what_is_prepared(cli):
+    cli.create("a")
+    lines = cli.good("status").stdout.splitlines()
+    assert any(line.startswith("image\tPython ") and f"without pip ({SYSTEM}): " in line for line in lines), lines
+    assert any(line.startswith("link mode\t") for line in lines)
+
+
 # --- recreate ---
 
 def put(env, name, version="1.0", url=None):
