@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
 import pytest
 
 from conftest import interpreters
+from helpers import Signpost, children, eventually, rebuilt_python, wait_gone
 
 SYSTEM = str(interpreters()[0])
 OTHERS = interpreters()[1:]
@@ -115,6 +117,39 @@ def test_deleted_and_restored_elsewhere(cli, root, tmp_path):
     assert cli.show("proj")["state"] == "ready" and cli.show("proj")["path"] == str(path)
     cli.good("delete", "-y", "--now", "proj")
     assert not path.exists() and path.parent.exists() and cli("show", "proj").returncode == 3
+
+
+@pytest.mark.parametrize("how", ["close", "kill the worker", "kill the daemon"])
+def test_interrupted_elsewhere(start, root, tmp_path, how):
+    """In the middle of ensurepip: nothing that was made stays, and nothing that was there goes."""
+    post = Signpost(str(tmp_path / "post"))
+    python = rebuilt_python(interpreters()[-1], tmp_path / "python",
+                            f"import os, signal\nopen({post.path!r}, 'w').write('%d\\n' % os.getpid())\nsignal.pause()\n")
+    daemon = start(root)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/mine").write_text("x")
+    path = tmp_path / "there/p/q/env"
+    connection = daemon.connect()
+    connection.send("Create", {"name": "e", "python": str(python), "path": str(path)})
+    pid = int(post.line())
+    post.close()
+    assert (path / "pyvenv.cfg").exists()
+    if how == "close":
+        connection.close()
+    elif how == "kill the worker":
+        worker = [p for p in children(daemon.pid) if b"order" in pathlib.Path(f"/proc/{p}/cmdline").read_bytes()]
+        os.kill(worker[0], signal.SIGKILL)
+        assert "error" in connection.receive()
+    else:
+        daemon.kill()
+    wait_gone(pid)
+    if how == "kill the daemon":
+        daemon = start(root)
+    eventually(lambda: "e" not in daemon.environments())
+    eventually(lambda: not path.exists())
+    assert (tmp_path / "there/mine").read_text() == "x"
+    if how != "kill the worker":        # who was killed cannot say which parents were its own
+        eventually(lambda: os.listdir(tmp_path / "there") == ["mine"])
 
 
 def test_removed_by_hand_elsewhere(cli, tmp_path):
