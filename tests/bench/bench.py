@@ -4,7 +4,8 @@
 Creation stands beside `python -m venv`, virtualenv and uv, deleting beside `rm -rf`, other whole processes beside
 /bin/true, answers on a socket beside a bare echo of the same bytes. Runs are interleaved, so that a busy moment
 hits all sides. Numbers are medians with the middle half in brackets; what counts is the ratio. A goal is said to be
-reached or not, and nothing is asserted. With --short each row is only tried, without the peers.
+reached or not, and nothing is asserted. TMPDIR says on which file system. With --short each row is only tried, without
+the peers.
 """
 
 import argparse
@@ -120,13 +121,22 @@ def machine():
             model = line.split(":", 1)[1].strip()
             break
     usable = len(os.sched_getaffinity(0))
-    kind = subprocess.run(
-        ["stat", "-f", "-c", "%T", "/tmp"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     return (
-        f"{time.strftime('%Y-%m-%d')}, {model}, {usable} cores, Linux {platform.release()}, {kind}, "
-        f"client of the sockets: Python {platform.python_version()}"
+        f"{time.strftime('%Y-%m-%d')}, {model}, {usable} cores, Linux {platform.release()}, "
+        f"{file_system(tempfile.gettempdir())}, client of the sockets: Python {platform.python_version()}"
     )
+
+
+def file_system(directory):
+    """What the syncs go to. An ext4 without a journal needs one for each file, and can share none."""
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    device = os.stat(directory).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind = next((m[m.index("-") + 1] for m in mounts if m[2] == number), "unknown file system")
+    journal = Path(f"/sys/fs/ext4/{Path(f'/sys/dev/block/{number}').resolve().name}/journal_task")
+    if kind == "ext4" and journal.exists() and journal.read_text().startswith("<"):
+        kind += " WITHOUT A JOURNAL"
+    return f"{kind} ({directory})"
 
 
 def parts(short):
@@ -159,7 +169,7 @@ def main():
         "we are.\n"
     )
     table.head()
-    scratch = Path(tempfile.mkdtemp(prefix="venvd-bench.", dir="/tmp"))
+    scratch = Path(tempfile.mkdtemp(prefix="venvd-bench."))
     failed = 0
     try:
         for name, (function, arguments) in parts(options.short).items():
