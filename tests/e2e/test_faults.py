@@ -163,7 +163,8 @@ def test_adoption_with_a_short_queue(start, root):
 def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
     daemon = traced("syncfs:error=EIO:delay_enter=300000")
     with daemon.connect() as c:
-        c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True}, more=True)
+        # In place: nothing is prepared for it, so this is the first sync of all.
+        c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True, "clear": True}, more=True)
         while c.receive()["parameters"].get("stage") != "sync":
             pass
     daemon.process.wait(DEADLINE)

@@ -420,25 +420,28 @@ def test_lengths_of_the_caller(c, wrong, good, bad):
 # --- work ---
 
 def test_jobs_running_and_queued(begin, tmp_path):
+    """Who asks for the same interpreter waits for the same order, so each asks for its own."""
     daemon = begin("-o", "jobs-running=1", "-o", "jobs-queued=2")
     gate = wire.Gate(tmp_path / "gate")
-    slow = wire.fake_python(tmp_path / "slow", probe=gate.hold)
-    quick = wire.fake_python(tmp_path / "quick")
+    (tmp_path / "hold").touch()
+    slow = wire.fake_python(tmp_path / "slow", probe=f"[ ! -e '{tmp_path}/hold' ] || {gate.hold}")
+    quick = [wire.fake_python(tmp_path / f"quick{i}") for i in range(3)]
     with daemon.connect() as a, daemon.connect() as b, daemon.connect() as c, daemon.connect() as d:
         a.send("Create", {"name": "a", "python": slow, "withoutPip": True})
         gate.wait()
-        b.send("Create", {"name": "b", "python": quick, "withoutPip": True})
-        c.send("Create", {"name": "c", "python": quick, "withoutPip": True})
+        b.send("Create", {"name": "b", "python": quick[0], "withoutPip": True})
+        c.send("Create", {"name": "c", "python": quick[1], "withoutPip": True})
         wire.until(lambda: d.call("Status")["jobsQueued"] == 2)
         assert d.call("Status")["jobsRunning"] == 1
-        name, parameters = error(d, "Create", name="d", python=quick, withoutPip=True, requestId="again")
+        name, parameters = error(d, "Create", name="d", python=quick[2], withoutPip=True, requestId="again")
         assert name == "Busy" and parameters["reason"]
         assert error(d, "ListInterpreters")[0] == "Busy"
         assert sorted(daemon.environments()) == ["a", "b", "c"]
+        (tmp_path / "hold").unlink()
         gate.go()
         for one in (a, b, c):
             assert one.receive()["parameters"]["environment"]["state"] == "ready"
-        made = d.call("Create", name="d", python=quick, withoutPip=True, requestId="again")
+        made = d.call("Create", name="d", python=quick[2], withoutPip=True, requestId="again")
         assert made["environment"]["name"] == "d"
 
 
