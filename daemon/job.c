@@ -97,6 +97,15 @@ static void job_free(struct job *j)
 	free(j);
 }
 
+static void job_free_all(struct job_list *list)
+{
+	struct job *j;
+	while ((j = TAILQ_FIRST(list)) != NULL) {
+		TAILQ_REMOVE(list, j, entry);
+		job_free(j);
+	}
+}
+
 /* The job leaves its worker and its caller hears the outcome. */
 static void job_finish(struct job *j, enum error_code code, const json_t *result)
 {
@@ -481,15 +490,21 @@ static void job_queue(struct job *j, bool background)
 	*(background ? &j->jobs->later_count : &j->jobs->waiting_count) += 1;
 }
 
-static void job_run_next(struct jobs *jobs)
+static void job_run_queue(struct jobs *jobs, struct job_list *list, size_t *count, bool background)
 {
 	struct job *j;
-	while (((j = TAILQ_FIRST(&jobs->waiting)) != NULL && job_may_run(jobs, false)) ||
-	    (TAILQ_EMPTY(&jobs->waiting) && (j = TAILQ_FIRST(&jobs->later)) != NULL &&
-	    job_may_run(jobs, true))) {
-		job_unqueue(j);
+	while ((j = TAILQ_FIRST(list)) != NULL && job_may_run(jobs, background)) {
+		TAILQ_REMOVE(list, j, entry);
+		--*count;
 		job_run(j);
 	}
+}
+
+static void job_run_next(struct jobs *jobs)
+{
+	job_run_queue(jobs, &jobs->waiting, &jobs->waiting_count, false);
+	if (TAILQ_EMPTY(&jobs->waiting))
+		job_run_queue(jobs, &jobs->later, &jobs->later_count, true);
 }
 
 static struct job *job_new(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
@@ -759,21 +774,14 @@ void jobs_free(struct jobs *jobs)
 	struct worker *w;
 	while ((w = TAILQ_FIRST(&jobs->workers)) != NULL) {
 		TAILQ_REMOVE(&jobs->workers, w, entry);
-		struct job *j;
-		while ((j = TAILQ_FIRST(&w->orders)) != NULL) {
-			TAILQ_REMOVE(&w->orders, j, entry);
-			job_free(j);
-		}
+		job_free_all(&w->orders);
 		if (w->socket != NULL)
 			bufferevent_free(w->socket);
 		event_free(w->grace);
 		free(w);
 	}
-	struct job *j;
-	while ((j = TAILQ_FIRST(&jobs->waiting)) != NULL || (j = TAILQ_FIRST(&jobs->later)) != NULL) {
-		job_unqueue(j);
-		job_free(j);
-	}
+	job_free_all(&jobs->waiting);
+	job_free_all(&jobs->later);
 	event_free(jobs->sigchld);
 	const int fds[] = { jobs->binary, jobs->root_fd, jobs->state_fd, jobs->lock_fd };
 	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)

@@ -609,9 +609,11 @@ void pool_free(struct pool *p)
 	struct bucket *b;
 	TAILQ_FOREACH(b, &p->stock.buckets, entry)
 		wait_free_all(&b->waiters);
-	while (!TAILQ_EMPTY(&p->tasks)) {
-		wait_free_all(&TAILQ_FIRST(&p->tasks)->waiters);
-		task_free(TAILQ_FIRST(&p->tasks));
+	struct task *t, *next;
+	for (t = TAILQ_FIRST(&p->tasks); t != NULL; t = next) {
+		next = TAILQ_NEXT(t, entry);
+		wait_free_all(&t->waiters);
+		task_free(t);
 	}
 	stock_done(&p->stock);
 	free(p);

@@ -96,10 +96,16 @@ static void bucket_remove(struct stock *s, struct bucket *b)
 
 void stock_done(struct stock *s)
 {
-	while (!TAILQ_EMPTY(&s->buckets))
-		bucket_remove(s, TAILQ_FIRST(&s->buckets));
-	while (!TAILQ_EMPTY(&s->images))
-		stock_remove_image(s, TAILQ_FIRST(&s->images));
+	struct bucket *b, *next_bucket;
+	for (b = TAILQ_FIRST(&s->buckets); b != NULL; b = next_bucket) {
+		next_bucket = TAILQ_NEXT(b, entry);
+		bucket_remove(s, b);
+	}
+	struct image *i, *next;
+	for (i = TAILQ_FIRST(&s->images); i != NULL; i = next) {
+		next = TAILQ_NEXT(i, entry);
+		stock_remove_image(s, i);
+	}
 }
 
 /* Nothing is under way for it. */
