@@ -580,7 +580,8 @@ static void creation_build_now(struct creation *c)
 	json_object_set_new(order, "elsewhere", json_boolean(c->op.env->location != NULL));
 	json_object_set_new(order, "probeMs", json_integer(v->config.value[CONFIG_PROBE_MS]));
 	bool waits = jobs_places(v->jobs) == 0;
-	c->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], creation_frame, creation_done, c);
+	c->job = (c->rounds > 0 || c->moved ? job_continue : job_start)(v->jobs, order,
+	    v->config.value[CONFIG_CREATE_MS], creation_frame, creation_done, c);
 	if (c->job == NULL) {
 		creation_fail_busy(c);
 		creation_roll_back(c);

@@ -337,14 +337,14 @@ static void worker_give_up_short(struct worker *w)
 		jobs->resident = worker_new(jobs, true);
 	struct worker *other = jobs->resident;
 	while ((j = TAILQ_FIRST(&w->orders)) != NULL) {
+		TAILQ_REMOVE(&w->orders, j, entry);
+		j->worker = other;
 		if (other == NULL) {
 			jobs->short_count--;
 			job_fail(j, "no worker could be started");
 			continue;
 		}
-		TAILQ_REMOVE(&w->orders, j, entry);
 		TAILQ_INSERT_TAIL(&other->orders, j, entry);
-		j->worker = other;
 		j->attempts++;
 		worker_write(other, j->order);
 	}
@@ -527,13 +527,15 @@ static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 }
 
 static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t deadline_ms,
-    job_frame_fn *frame, job_done_fn *done, void *arg, bool background)
+    job_frame_fn *frame, job_done_fn *done, void *arg, bool background,
+    bool bounded)
 {
 	struct timeval now = { 0, 0 };
+	size_t queued = background ? jobs->later_count : jobs->waiting_count;
 	/* Until we are ready all orders are our own: what the start needs is never refused. */
-	if (jobs->closing || (jobs->venvd->ready &&
-	    (background ? jobs->later_count : jobs->waiting_count) >=
-	    (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED])) {
+	bounded = bounded && jobs->venvd->ready;
+	if (jobs->closing ||
+	    (bounded && queued >= (size_t)jobs->venvd->config.value[CONFIG_JOBS_QUEUED])) {
 		json_decref(order);
 		return NULL;
 	}
@@ -548,13 +550,19 @@ static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t dead
 struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg)
 {
-	return job_start_long(jobs, order, deadline_ms, frame, done, arg, false);
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, false, true);
+}
+
+struct job *job_continue(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg)
+{
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, false, false);
 }
 
 struct job *job_start_background(struct jobs *jobs, json_t *order, int64_t deadline_ms,
     job_frame_fn *frame, job_done_fn *done, void *arg)
 {
-	return job_start_long(jobs, order, deadline_ms, frame, done, arg, true);
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, true, true);
 }
 
 void job_hurry(struct job *j)

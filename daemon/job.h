@@ -27,6 +27,10 @@ void jobs_free(struct jobs *);
  * (never before we are ready) or we are closed. deadline_ms 0: none. */
 struct job *job_start(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg);
+/* The same for the next order of what has been begun: refused only when we are closed. Whoever gives it sees to it
+ * that there are not many. */
+struct job *job_continue(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg);
 /* The same for what nobody waits for: it is run after all that somebody does wait for, and where two or more may
  * run it leaves one place free. */
 struct job *job_start_background(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,

@@ -36,6 +36,7 @@ struct task {
 	json_t *order;                  /* as it was given to us */
 	struct job *job;                /* NULL: it waits until what is damaged is gone */
 	bool background;                /* it is wanted though nobody waits */
+	bool first;                     /* of whoever asks for it: it may be refused */
 	bool dropped;                   /* cancelled: nobody may join */
 	struct pool_waits waiters;
 	struct bucket *bucket;          /* a fill's */
@@ -361,6 +362,7 @@ static void pool_fill_done(enum error_code code, const json_t *result, void *arg
 	struct bucket *b = t->bucket;
 	const char *damaged = string_of(result, "damaged");
 	b->filling -= t->count;
+	b->fills--;
 	task_free(t);
 	if (code == ERROR_NONE && damaged != NULL) {
 		pool_damaged(p, b, damaged);
@@ -383,7 +385,7 @@ static bool pool_run(struct task *t)
 		return true;
 	json_t *order = json_deep_copy(t->order);
 	json_object_set_new(order, "linkMode", json_string(v->config.link_mode));
-	t->job = (t->background ? job_start_background : job_start)(v->jobs, order,
+	t->job = (t->background ? job_start_background : t->first ? job_start : job_continue)(v->jobs, order,
 	    v->config.value[CONFIG_CREATE_MS], NULL, fill ? pool_fill_done : pool_task_done, t);
 	return t->job != NULL;
 }
@@ -403,6 +405,7 @@ static bool pool_start_fill(struct pool *p, struct bucket *b, int64_t count, boo
 		return false;
 	}
 	b->filling += count;
+	b->fills++;
 	return true;
 }
 
@@ -418,7 +421,7 @@ static void pool_fill(struct bucket *b, struct pool *p)
 {
 	if (p->stopped || p->venvd->stopping || b->order == NULL || p->clearing > 0)
 		return;
-	while ((int64_t)b->waiting > b->filling)
+	while ((int64_t)b->waiting > b->filling && b->fills < p->venvd->config.value[CONFIG_JOBS_RUNNING])
 		if (!pool_start_fill(p, b, pool_share(p, (int64_t)b->waiting - b->filling), false))
 			return;
 	/* In the background one after the other, as long as nobody waits. */
@@ -478,6 +481,7 @@ struct pool_wait *pool_want(struct pool *p, const json_t *miss, int round, pool_
 			break;
 	if (t == NULL) {
 		t = task_new(p, key, order, false);
+		t->first = round <= 1;
 		pool_run(t);
 	} else if (t->job != NULL) {
 		job_hurry(t->job);

@@ -24,6 +24,7 @@ struct bucket {
 	char *name, *image;
 	json_t *order;                  /* that fills it; NULL until a claim has told */
 	int64_t entries, filling, target;
+	int64_t fills;                  /* orders that are filling it */
 	int64_t bytes;                  /* of one; 0: not known yet */
 	int64_t used_at;
 	size_t waiting;
