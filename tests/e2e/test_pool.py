@@ -218,13 +218,16 @@ def test_one_leaves_and_the_other_gets_it(start, root, tmp_path):
     first, second = daemon.connect(), daemon.connect()
     first.send("Create", {"name": "a", "python": str(python), "withoutPip": True})
     gate.wait()
-    second.send("Create", {"name": "b", "python": str(python), "withoutPip": True})
-    eventually(lambda: "b" in daemon.environments())
+    second.send("Create", {"name": "b", "python": str(python), "withoutPip": True}, more=True)
+    assert second.receive()["parameters"]["stage"] == "interpreter"     # now it waits, too
     first.close()
     eventually(lambda: set(daemon.environments()) == {"b"})
     (tmp_path / "hold").unlink()
     gate.go()
-    assert second.receive()["parameters"]["environment"]["state"] == "ready"
+    reply = second.receive()
+    while reply.get("continues"):
+        reply = second.receive()
+    assert reply["parameters"]["environment"]["state"] == "ready"
     second.close()
 
 
