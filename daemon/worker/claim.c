@@ -42,6 +42,7 @@ struct claim {
 	const char *base;               /* the executable that links lead to */
 	char *key, *bucket;
 	struct model_answer answer;
+	struct clone_change *changes;   /* of its files against the entry's blanks */
 	struct identity identity;       /* of the entry */
 	size_t left;
 	int dir_fd;                     /* stage/ENTRY, until it is written */
@@ -67,6 +68,7 @@ static void claim_free(struct claim *c)
 	json_decref(c->environment);
 	interpreter_done(&c->interpreter);
 	model_answer_done(&c->answer);
+	free(c->changes);
 	durable_done(&c->durable);
 	failure_done(&c->failure);
 	free(c->key);
@@ -242,6 +244,9 @@ static int predict(struct claim *c, const struct image *image)
 		return miss_place(c, refusal);
 	if (model_render(image->model, &question, &c->answer) < 0)
 		return miss_place(c, "what its venv writes cannot be predicted");
+	c->changes = clone_changes(&c->answer, &image->blank);
+	if (!c->changes)
+		return miss_place(c, "less is written than was prepared");
 	c->bucket = bucket_name(c->key, c->caller.umask, c->copies ? c->base : NULL);
 	return 0;
 }
@@ -323,7 +328,7 @@ struct claim *claim_begin(json_t *order, const struct places *p)
 
 void claim_write(struct claim *c)
 {
-	clone_finish(&c->answer, c->copies, c->dir_fd, c->caller.umask, &c->durable, &c->failure);
+	clone_finish(&c->answer, c->changes, c->copies, c->dir_fd, c->caller.umask, &c->durable, &c->failure);
 	close(c->dir_fd);
 	c->dir_fd = -1;
 }
@@ -391,30 +396,51 @@ static int move_in(struct claim *c, const struct places *p)
 }
 
 /* An interpreter may have gone since it was asked. */
-static int verify(struct claim *c, const struct places *p)
+static int look(struct claim *c, const struct places *p)
 {
-	c->environment = inspect_one(WORKER_FD_ROOT, c->name);
+	c->environment = inspect_elsewhere(p->stage, c->entry, c->path);
+	json_object_set_new(c->environment, "name", failure_text(c->name));
 	const char *kind = json_string_value(json_object_get(c->environment, "kind"));
 	const char *problem = json_string_value(json_object_get(c->environment, "problem"));
 	if (strcmp(kind, "environment") == 0 && !problem)
 		return 0;
 	_cleanup_free_ char *reason = xasprintf("what was prepared for '%s' cannot work: %s", c->name,
 	    problem ? problem : "it is no environment");
-	place_move_known(WORKER_FD_ROOT, c->name, p->stage, c->entry, c->identity, c->entry);
 	return failure_set(&c->failure, ERROR_INTERPRETER_FAILED, json_pack("{soso}", "interpreter",
 	    failure_text(c->interpreter.path), "reason", failure_text(reason)));
 }
 
+/* Everything that comes before the rename; again it does nothing. */
+static int settle(struct claim *c, const struct places *p)
+{
+	if (c->failure.code != ERROR_NONE)
+		return -1;
+	if (c->environment)
+		return 0;
+	return wait_for_files(c) < 0 ? -1 : look(c, p);
+}
+
+bool claim_waits(void)
+{
+	return !TAILQ_EMPTY(&waiting);
+}
+
+void claim_settle_waiting(const struct places *p)
+{
+	struct claim *c;
+	TAILQ_FOREACH(c, &waiting, link)
+		settle(c, p);
+}
+
 void claim_publish(struct claim *c, const struct places *p)
 {
-	if (c->failure.code != ERROR_NONE || wait_for_files(c) < 0 ||
-	    (c->replaces && trash_move(&c->old, p, &c->failure) < 0)) {
+	if (settle(c, p) < 0 || (c->replaces && trash_move(&c->old, p, &c->failure) < 0)) {
 		if (c->prepared)
 			trash_remove_entry(p, c->old.entry);
 		return;
 	}
 	c->moved = true;
-	if ((move_in(c, p) < 0 || verify(c, p) < 0) && c->replaces && trash_undo(&c->old, p) < 0)
+	if (move_in(c, p) < 0 && c->replaces && trash_undo(&c->old, p) < 0)
 		failure_errno(&c->failure, "'%s' is in the trash and could not be put back", c->name);
 }
 

@@ -14,6 +14,9 @@ struct claim;
 struct claim *claim_begin(json_t *order, const struct places *);
 /* Writes what bears the path, without waiting for the disk. May fail: the claim then waits for nothing more. */
 void claim_write(struct claim *);
+/* Whether any waits for its message, and what can be done for those until it comes. */
+bool claim_waits(void);
+void claim_settle_waiting(const struct places *);
 /* Keeps it until its message comes. */
 void claim_wait(struct claim *);
 /* The claim that a message {"id","go"} is for, which waits no more; NULL if there is none. */

@@ -254,18 +254,90 @@ int clone_payload(const struct image *image, int tree_fd, int dir_fd, mode_t mas
 
 /* --- what bears the path --- */
 
-static int write_file(const struct model_file *file, int dir_fd, mode_t mask, struct durable *d)
+static int make_file(const struct model_file *file, int dir_fd, mode_t mask)
 {
-	mode_t mode = model_mode(file->mode, file->floor, file->exact_mode, mask);
-	int fd = openat(dir_fd, file->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	return openat(dir_fd, file->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	    model_mode(file->mode, file->floor, file->exact_mode, mask));
+}
+
+/* A file is written as a whole, or where it differs from its blank. */
+static int write_file(const struct model_file *file, const struct clone_change *c, int dir_fd, mode_t mask,
+    struct durable *d)
+{
+	int fd = c->blank > 0 ? openat(dir_fd, file->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	bool made = fd < 0;
+	if (made)
+		fd = make_file(file, dir_fd, mask);
 	if (fd < 0)
 		return -1;
-	if (fd_write_all(fd, file->content.data, file->content.len) < 0) {
+	size_t from = made ? 0 : c->from, to = made ? file->content.len : c->to;
+	while (from < to) {
+		ssize_t n = pwrite(fd, file->content.data + from, to - from, (off_t)from);
+		if (n < 0)
+			break;
+		from += (size_t)n;
+	}
+	if (from < to || (!made && c->blank > file->content.len &&
+	    ftruncate(fd, (off_t)file->content.len) < 0)) {
 		close(fd);
 		return -1;
 	}
 	durable_add(d, fd);
 	return 0;
+}
+
+int clone_blanks(const struct model_answer *blank, int dir_fd, mode_t mask, struct durable *d, int64_t *bytes,
+    struct failure *f)
+{
+	mode_t before = umask(0);
+	int r = 0;
+	for (size_t i = 0; i < blank->file_count && r == 0; i++) {
+		const struct model_file *file = &blank->files[i];
+		if (file->content.len == 0)
+			continue;
+		int fd = make_file(file, dir_fd, mask);
+		if (fd < 0 || fd_write_all(fd, file->content.data, file->content.len) < 0) {
+			r = failure_errno(f, "cannot write '%s'", file->path);
+			cleanup_fd(&fd);
+		} else {
+			*bytes += ((int64_t)file->content.len + BLOCK - 1) / BLOCK * BLOCK;
+			push(d, fd, true);
+		}
+	}
+	umask(before);
+	return r;
+}
+
+static struct clone_change compare(const struct text *blank, const struct text *content)
+{
+	struct clone_change c = { .to = content->len, .blank = blank->len };
+	if (blank->len != content->len)
+		return c;
+	while (c.from < c.to && blank->data[c.from] == content->data[c.from])
+		c.from++;
+	while (c.to > c.from && blank->data[c.to - 1] == content->data[c.to - 1])
+		c.to--;
+	return c;
+}
+
+struct clone_change *clone_changes(const struct model_answer *answer, const struct model_answer *blank)
+{
+	struct clone_change *changes = xcalloc(answer->file_count + 1, sizeof(*changes));
+	size_t found = 0;
+	for (size_t i = 0; i < answer->file_count; i++) {
+		const struct model_file *file = &answer->files[i];
+		changes[i].to = file->content.len;
+		for (size_t j = 0; j < blank->file_count; j++)
+			if (strcmp(blank->files[j].path, file->path) == 0) {
+				changes[i] = compare(&blank->files[j].content, &file->content);
+				found++;
+				break;
+			}
+	}
+	if (found == blank->file_count)
+		return changes;
+	free(changes);
+	return NULL;
 }
 
 /* Each directory once: those of one are neighbours. */
@@ -279,15 +351,15 @@ static void add_directory(struct durable *d, int dir_fd, const char *path, char 
 	*last = name;
 }
 
-int clone_finish(const struct model_answer *answer, bool copies, int dir_fd, mode_t mask, struct durable *d,
-    struct failure *f)
+int clone_finish(const struct model_answer *answer, const struct clone_change *changes, bool copies, int dir_fd,
+    mode_t mask, struct durable *d, struct failure *f)
 {
 	mode_t before = umask(0);
 	size_t links = copies ? 0 : answer->link_count;
 	_cleanup_free_ char *last = NULL;
 	int r = 0;
 	for (size_t i = 0; i < answer->file_count && r == 0; i++)
-		if (write_file(&answer->files[i], dir_fd, mask, d) < 0)
+		if (write_file(&answer->files[i], &changes[i], dir_fd, mask, d) < 0)
 			r = failure_errno(f, "cannot write '%s'", answer->files[i].path);
 	for (size_t i = 0; i < links && r == 0; i++)
 		if (symlinkat(answer->links[i].target, dir_fd, answer->links[i].path) < 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From an image to an environment, in two steps: all that bears no path (clone_payload, when the pool is
- * filled), and the few files and links that do (clone_finish, at a claim). By descriptor; nothing is published here.
+ * From an image to an environment, in two steps. When the pool is filled: all that bears no path (clone_payload),
+ * and a blank of each file that does (clone_blanks), for to make a file costs more than to change it. At a claim:
+ * what differs from the blanks, and the links (clone_finish). By descriptor; nothing is published here.
  */
 #ifndef VENVD_WORKER_CLONE_H
 #define VENVD_WORKER_CLONE_H
@@ -24,10 +25,21 @@ struct clone_result {
 int clone_payload(const struct image *, int tree_fd, int dir_fd, mode_t mask, enum clone_mode,
     struct durable *, struct clone_result *ret, struct failure *);
 
-/* Writes what the model answered into dir_fd (which must not have any of it yet) and begins to push it out. With
- * copies the interpreter's copies must be there already (clone_executables). */
-int clone_finish(const struct model_answer *, bool copies, int dir_fd, mode_t mask, struct durable *,
+/* Makes the image's blanks. Adds to *bytes. */
+int clone_blanks(const struct model_answer *blank, int dir_fd, mode_t mask, struct durable *, int64_t *bytes,
     struct failure *);
+
+/* Of one of an answer's files: bytes [from, to) differ from its blank, which has so many; 0: there is none. */
+struct clone_change {
+	size_t from, to, blank;
+};
+/* One for each of the answer's files, owned. NULL if there is a blank of something that the answer has not. */
+struct clone_change *clone_changes(const struct model_answer *, const struct model_answer *blank);
+
+/* Writes what the model answered into dir_fd, over its blanks, and begins to push it out. With copies the
+ * interpreter's copies must be there already (clone_executables). */
+int clone_finish(const struct model_answer *, const struct clone_change *, bool copies, int dir_fd, mode_t mask,
+    struct durable *, struct failure *);
 
 /* With copies: the interpreter's file under each of its names. Adds to *bytes. */
 int clone_executables(const struct model_answer *, int dir_fd, enum clone_mode, struct durable *,

@@ -138,6 +138,7 @@ static int make_one(struct filling *w, struct failure *f)
 	if (dir_fd < 0)
 		return failure_errno(f, "cannot open a directory for the pool");
 	if (clone_payload(w->image, w->tree_fd, dir_fd, w->mask, w->mode, durable, result, f) < 0 ||
+	    clone_blanks(&w->image->blank, dir_fd, w->mask, durable, &bytes, f) < 0 ||
 	    (w->copies && clone_executables(&w->answer, dir_fd, w->mode, durable, &bytes, f) < 0))
 		return -1;
 	w->result.bytes += result ? bytes : 0;

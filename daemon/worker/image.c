@@ -40,6 +40,7 @@ static void clear(struct image *image)
 	free(image->python);
 	free(image->version);
 	model_free(image->model);
+	model_answer_done(&image->blank);
 	free(image->entries);
 	json_decref(image->json);
 	*image = (struct image){ 0 };
@@ -107,6 +108,8 @@ static bool read_model(const char *key, struct image *ret, struct stat *ret_st)
 		.python = xstrdup(python), .version = xstrdup(version),
 		.model = delegate || !model ? NULL : model_from_json(model),
 	};
+	if (ret->model)
+		model_render_blank(ret->model, &ret->blank);
 	if (ret->model || ret->delegate)
 		return true;
 	clear(ret);

@@ -35,6 +35,7 @@ struct image_entry {
 struct image {
 	char *key;
 	struct model *model;    /* NULL for a delegate */
+	struct model_answer blank;      /* its blanks (clone.h) */
 	char *delegate;         /* why its own venv is always run; NULL */
 	char *python, *version; /* the interpreter that made it */
 	int64_t bytes;          /* on the disk */

@@ -458,6 +458,16 @@ static void add_records(struct rendering *r)
 	}
 }
 
+void model_render_blank(const struct model *m, struct model_answer *ret)
+{
+	const struct model_question question = {
+		.path = "/b", .executable = "/b", .base_executable = "/b", .executable_real = "/b",
+		.without_pip = !m->pip, .without_scm_ignore_files = true,
+	};
+	if (model_render(m, &question, ret) < 0)
+		*ret = (struct model_answer){ 0 };
+}
+
 int model_render_links(const struct model *m, const char *base_executable, bool copies,
     struct model_answer *a)
 {

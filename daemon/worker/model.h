@@ -80,6 +80,9 @@ char *model_refusal(const struct model *, const struct model_question *);
 /* Everything that is written or linked for this environment. 0; -1: this one cannot be
  * predicted. */
 int model_render(const struct model *, const struct model_question *, struct model_answer *ret);
+/* The files of an environment of this model at no certain place: what differs in a real one is little. Empty if
+ * that cannot be predicted. */
+void model_render_blank(const struct model *, struct model_answer *ret);
 /* The links alone, whatever the environment will be called: with copies, where the executables
  * go. -1 as above. */
 int model_render_links(const struct model *, const char *base_executable, bool copies,

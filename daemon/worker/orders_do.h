@@ -24,4 +24,6 @@ int do_packages(json_t *order, json_t **ret, struct failure *);        /* distin
 
 /* The resident's: does all of them, one sync, answers all. Takes the orders. (short.c) */
 void do_short(json_t **orders, size_t count);
+/* What can be done before the next message comes. */
+void do_meanwhile(void);
 #endif

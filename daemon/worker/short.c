@@ -6,7 +6,7 @@
  *
  * A claim comes in two messages, and so in two batches: in the first an entry is taken and its files are begun, in
  * the second, after the daemon's "go", it is published. In a batch all new claims say `reserved` before any
- * file is written, so that the daemon commits all of them while we write. Restore takes its record away only when
+ * file is written, so that the daemon commits all of them while we write, and wait for the disk. Restore takes its record away only when
  * the tree's return is on the disk.
  */
 #include <errno.h>
@@ -218,4 +218,14 @@ void do_short(json_t **orders, size_t count)
 	int sync_errno = sync && fsync(WORKER_FD_ROOT) < 0 ? errno : 0;
 	for (size_t i = 0; i < count; i++)
 		finish(&all[i], &p, sync_errno);
+}
+
+void do_meanwhile(void)
+{
+	if (!claim_waits())
+		return;
+	_cleanup_fd_ int stage_fd = place_state_dir(PATH_STAGE);
+	const struct places p = { .trash = -1, .stage = stage_fd, .pool = -1 };
+	if (stage_fd >= 0)
+		claim_settle_waiting(&p);
 }

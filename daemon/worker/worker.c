@@ -90,7 +90,14 @@ static int serve_resident(void)
 	static json_t *orders[LIMIT_SHORT_ORDERS];
 	raise_file_limit();
 	signal(SIGTERM, SIG_IGN);       /* what the daemon has accepted is finished; EOF ends it */
-	while ((orders[0] = talk_next(true))) {
+	for (;;) {
+		orders[0] = talk_next(false);
+		if (!orders[0]) {
+			do_meanwhile();
+			orders[0] = talk_next(true);
+		}
+		if (!orders[0])
+			break;
 		size_t count = 1;
 		while (count < LIMIT_SHORT_ORDERS && (orders[count] = talk_next(false)))
 			count++;
