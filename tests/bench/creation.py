@@ -86,6 +86,7 @@ class Contest:
             # As a person would find it: what was taken has been filled up.
             self.ready = min(self.ready, wait_for_pool(self.daemon, turns["venvd"], 60) if number > 0 else self.ready)
             for who, list_of_it in seconds.items():
+                os.sync()  # nobody waits for what another one has written
                 for _ in range(turns[who]):
                     took = self.once(who)
                     if number > 0:
