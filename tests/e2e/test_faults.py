@@ -10,17 +10,19 @@ import time
 
 import pytest
 
-from conftest import DEADLINE, Daemon, VarlinkError, interpreters
+from conftest import DEADLINE, Closed, Daemon, VarlinkError, interpreters
 from helpers import eventually, mounted, needs_root, rebuilt_python
 
 PYTHON = str(interpreters()[0])
 
 
 class Traced(Daemon):
-    """Under strace with these options, which keeps the pipe open: what it says ends with its line."""
+    """Under strace with these injections, of calls for `path` alone if that is given. It keeps the pipe open: what
+    the daemon says ends with its line."""
 
-    def __init__(self, root, *inject):
+    def __init__(self, root, *inject, path=None):
         self.options = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={inject[0].split(':')[0]}",
+                        *(["-P", str(path)] if path else []),
                         *[word for one in inject for word in ("-e", f"inject={one}")]]
         super().__init__(root, wrapper=self.options, env={"ASAN_OPTIONS": "detect_leaks=0"})
 
@@ -40,8 +42,8 @@ def traced(root):
         pytest.skip("needs strace")
     daemons = []
 
-    def starter(*inject):
-        daemons.append(Traced(root, *inject))
+    def starter(*inject, **kwargs):
+        daemons.append(Traced(root, *inject, **kwargs))
         return daemons[-1]
 
     yield starter
@@ -169,6 +171,19 @@ def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
             pass
     daemon.process.wait(DEADLINE)
     assert "a sync of the root failed" in daemon.log()
+
+
+def test_a_failed_sync_of_a_claim_ends_the_daemon(traced, start, root):
+    """It has no answer, and the next start looks at what is there."""
+    root.mkdir()
+    daemon = traced("fsync:error=EIO", path=root)
+    with pytest.raises(Closed):
+        create(daemon, "a")
+    daemon.process.wait(DEADLINE)
+    assert "a sync of the root failed" in daemon.log()
+    again = start(root)
+    assert again.environments()["a"]["state"] == "ready"
+    assert create(again, "b")["state"] == "ready"
 
 
 @needs_root
