@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -19,6 +20,7 @@ import pytest
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
+sys.path.append(str(TOP / "tests" / "conformance"))       # compare.py
 VENVD = BUILD / "venvd"
 VENVCTL = BUILD / "venvctl"
 DEADLINE = 60  # seconds; generous: machines are slow and noisy, and a sanitizer slower still

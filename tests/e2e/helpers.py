@@ -25,16 +25,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 # --- trees ---------------------------------------------------------------------------------------
 
-def _content(path, pyc, pyc_mtime_at):
-    data = path.read_bytes()
-    if path.suffix == ".pyc":
-        if not pyc:
-            return b""
-        data = data[:pyc_mtime_at] + b"\0\0\0\0" + data[pyc_mtime_at + 4:]
-    return data
-
-
-def tree(top, pyc=True, pyc_mtime_at=8, mtimes=False, without=()):
+def tree(top, mtimes=False, without=()):
     """relative name -> (kind, mode, link target or digest[, mtime]) of everything below top, and of top."""
     found = {}
     stack = [pathlib.Path(top)]
@@ -47,8 +38,7 @@ def tree(top, pyc=True, pyc_mtime_at=8, mtimes=False, without=()):
             value = ("dir", stat.S_IMODE(st.st_mode), "")
             stack += [child for child in path.iterdir() if child.name not in without]
         else:
-            digest = hashlib.sha256(_content(path, pyc, pyc_mtime_at)).hexdigest()
-            value = ("file", stat.S_IMODE(st.st_mode), digest)
+            value = ("file", stat.S_IMODE(st.st_mode), hashlib.sha256(path.read_bytes()).hexdigest())
         if mtimes:
             value += (st.st_mtime_ns,)
         found[os.path.relpath(path, top)] = value
