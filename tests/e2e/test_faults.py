@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import wire
 from conftest import DEADLINE, Closed, Daemon, VarlinkError, interpreters
 from helpers import eventually, mounted, needs_root, rebuilt_python
 
@@ -165,8 +166,7 @@ def test_adoption_with_a_short_queue(start, root):
 def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
     daemon = traced("syncfs:error=EIO:delay_enter=300000")
     with daemon.connect() as c:
-        # In place: nothing is prepared for it, so this is the first sync of all.
-        c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True, "clear": True}, more=True)
+        c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True, "caller": wire.IN_PLACE}, more=True)
         while c.receive()["parameters"].get("stage") != "sync":
             pass
     daemon.process.wait(DEADLINE)
@@ -193,7 +193,7 @@ def test_half_made_and_not_removable_is_never_adopted(start, root, tmp_path):
     daemon = start(root)
     try:
         with pytest.raises(VarlinkError):
-            daemon.call("Create", name="a", python=str(python))
+            daemon.call("Create", name="a", python=str(python), caller=wire.IN_PLACE)
         if "could not be taken away" not in daemon.log():
             pytest.skip("chattr +i does not work here")
         assert daemon.environments()["a"]["state"] == "broken"
@@ -202,8 +202,7 @@ def test_half_made_and_not_removable_is_never_adopted(start, root, tmp_path):
         assert daemon.environments()["a"]["state"] == "broken"
         daemon.stop()
     finally:
-        if (root / "a").exists():
-            subprocess.run(["chattr", "-i", str(root / "a")], check=False)
+        subprocess.run(["chattr", "-Rf", "-i", str(root)], check=False)
     daemon = start(root)
     assert daemon.environments() == {} and not (root / "a").exists()
 

@@ -120,6 +120,7 @@ def test_create_is_what_venv_makes(root, tmp_path, python, mask):
         shutil.rmtree(root / "e")
 
 
+@pytest.mark.everywhere
 @pytest.mark.slow
 def test_create_with_pip_is_what_venv_makes(root):
     answer, _ = create(root, withoutPip=False)
