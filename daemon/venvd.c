@@ -319,8 +319,15 @@ static void venvd_watch(struct venvd *v)
 	venvd_events.deadline = venvd_event(evtimer_new(v->base, venvd_deadline_cb, v), false);
 }
 
+/* Signals are blocked first: without its event one would end us while the catalog is being closed. */
 static void venvd_unwatch(void)
 {
+	sigset_t late;
+	sigemptyset(&late);
+	sigaddset(&late, SIGTERM);
+	sigaddset(&late, SIGINT);
+	sigaddset(&late, SIGHUP);
+	sigprocmask(SIG_BLOCK, &late, NULL);
 	struct event *all[] = { venvd_events.term, venvd_events.interrupt, venvd_events.hangup,
 		venvd_events.store, venvd_events.turn, venvd_events.deadline };
 	for (size_t i = 0; i < ARRAY_LENGTH(all); i++)

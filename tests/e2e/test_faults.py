@@ -277,3 +277,9 @@ def test_a_request_id_is_remembered_when_it_is_answered(start, root):
         daemon = start(root)
         assert daemon.call("Create", **call)["environment"]["id"] == made
         assert daemon.stop() == 0
+
+
+def test_who_asks_again_for_the_end_does_not_spoil_it(start, root):
+    daemon = start(root)
+    daemon.call("Shutdown")
+    assert daemon.stop() == 0       # by a signal, while it puts its things away
