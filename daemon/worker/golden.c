@@ -177,17 +177,17 @@ static int find_base(struct making *m)
 	return failure_errno(m->failure, "cannot make a link in '%s'", m->link_dir);
 }
 
-/* In the stage, so that what a killed worker leaves is swept with it. The daemon runs one order for each
- * key, so nobody ever waits here. */
+/* In the stage, so that what a killed worker leaves is swept with it. The daemon runs one order for each key that it
+ * knows; but what it begins by itself has none, and one that was cancelled may still be at it. */
 static int take_lock(struct making *m)
 {
 	_cleanup_free_ char *name = xasprintf("%s.lock", m->key);
 	_cleanup_fd_ int fd = openat(m->stage_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return failure_errno(m->failure, "cannot make an image");
-	if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-		return failure_reason(m->failure, ERROR_FAILED, "the image '%s' is already being made",
-		    m->key);
+	while (flock(fd, LOCK_EX) < 0)
+		if (errno != EINTR)
+			return failure_errno(m->failure, "cannot make an image");
 	m->lock_fd = fd;
 	fd = -1;
 	return 0;
@@ -555,6 +555,18 @@ static int publish(struct making *m)
 	return 0;
 }
 
+/* Who had the lock before may have made it. */
+static int make(struct making *m)
+{
+	if (talk_gone())
+		return failure_gone(m->failure);
+	if (image_get(m->key))
+		return 0;
+	if ((m->with_pip ? make_with_pip : make_bare)(m) < 0 || write_files(m) < 0)
+		return -1;
+	return publish(m);
+}
+
 int image_make(const struct interpreter *i, bool with_pip, const struct caller *caller, char **ret_key,
     char **ret_delegate, struct failure *f)
 {
@@ -574,8 +586,7 @@ int image_make(const struct interpreter *i, bool with_pip, const struct caller *
 			.images_fd = -1, .stage_fd = -1, .entry_fd = -1, .lock_fd = -1,
 		};
 		clean_caller(&m, caller);
-		if (open_places(&m) < 0 || (with_pip ? make_with_pip : make_bare)(&m) < 0 ||
-		    write_files(&m) < 0 || publish(&m) < 0)
+		if (open_places(&m) < 0 || make(&m) < 0)
 			return -1;
 		there = image_get(key);
 	}

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from helpers import processes_with, wait_gone
+from helpers import eventually, processes_with, wait_gone
 from worker import CALLER, PYTHON, PYTHONS, Worker, order, root
 
 PYTHON_313 = [python for python in PYTHONS if "/3.13" in python]
@@ -376,15 +376,22 @@ def test_a_daemon_that_goes_away(root, installation):
 
 
 def test_one_is_made_once(root):
-    """A second order for a key that is being made is refused at once; one that is there is left as it is."""
-    key = made(root)
-    shutil.rmtree(place(root, key))
+    """A second order for a key that is being made waits, and takes what it finds then."""
     import fcntl
+    key = made(root)
+    aside = root / "aside"
+    place(root, key).rename(aside)
     held = root / f".venvd/stage/{key}.lock"
+    worker = Worker(root)
     with open(held, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        answer, _ = order(root, "image", **image_order())
-    assert held.exists() and os.listdir(root / ".venvd/stage") == [held.name]
-    assert answer["error"] == "io.venvd.Failed" and "already being made" in answer["parameters"]["reason"]
-    assert made(root) == key
+        worker.send("image", **image_order())
+        eventually(lambda: any("->" in line and f" {worker.process.pid} " in line
+                               for line in pathlib.Path("/proc/locks").read_text().splitlines()))
+        aside.rename(place(root, key))
+        before = place(root, key).stat().st_ino
+    answer, _ = worker.until_done()
+    assert worker.close() == (0, "")
+    assert answer["image"] == key and place(root, key).stat().st_ino == before
+    assert os.listdir(root / ".venvd/stage") == []
     assert sorted(os.listdir(root / ".venvd/images")) == sorted(["CACHEDIR.TAG", key])

@@ -173,6 +173,18 @@ def test_the_default_interpreter_is_prepared_at_the_start(start, root):
         assert c.call("Status")["images"][0]["pool"] == 0
 
 
+def test_another_spelling_of_what_is_being_prepared(start, root):
+    """The default interpreter's image is begun at the start; who asks for it under another name waits for it."""
+    other = os.path.realpath(PYTHON)
+    daemon = start(root, env=KEEP | {"PATH": "/usr/bin:/bin"})
+    with daemon.connect() as c:
+        eventually(lambda: len(list((root / ".venvd/stage").glob("*.lock"))) == 1)
+        assert create(c, "a", python=other, withoutPip=False)["state"] == "ready"
+        eventually(lambda: c.call("Status")["jobsRunning"] == 0)
+        assert len(c.call("Status")["images"]) == 1
+    works(root / "a")
+
+
 # --- what goes wrong ---
 
 def test_a_damaged_image_is_made_anew(start, prepared):
