@@ -87,7 +87,7 @@
  * fill     {image, bucket, umask, copies: absolute path|null, count, linkMode, verify:bool}
  *          count entries, complete but for the path-bearing files, synced, then renamed to
  *          pool/BUCKET/ENTRY -> {made:N, bytes: of one, how:"reflink"|"hardlink"|"copy"} or {damaged:reason}: the
- *          image is not what its manifest says (verify: also by content) and was moved to the stage.
+ *          image is not what its manifest says (verify: also by content) and was taken away, with its buckets.
  * evict    {buckets:[{bucket, keep:N},...], images:[KEY,...]}   moved to the stage and removed -> {removed:N}
  * packages {name | trash: ENTRY | path}     read from dist-info, no Python is run
  *          -> {packages:[{name, version, directUrl|absent, editable:true|absent}]}

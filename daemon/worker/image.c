@@ -5,6 +5,7 @@
  * to fill or to check. golden.c makes them. An image is complete as soon as it has its name: it
  * comes there by one rename.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +18,7 @@
 #include "orders.h"
 #include "paths.h"
 #include "place.h"
+#include "remove.h"
 
 #define FORM 1                          /* of model.json */
 #define FILE_BYTES (16 * 1024 * 1024)   /* of either of its files */
@@ -221,16 +223,43 @@ int image_open_tree(const char *key)
 	return image < 0 ? -1 : place_open(image, MANIFEST_TREE, O_RDONLY | O_DIRECTORY);
 }
 
+/* Out of everybody's sight by one rename, then away. False with errno. */
+static bool move_away(int dir_fd, const char *name, int stage_fd)
+{
+	_cleanup_removal_ struct removal removal = { 0 };
+	char entry[17];
+	id_new(entry);
+	if (place_move(dir_fd, name, stage_fd, entry) < 0)
+		return false;
+	remove_entry(&removal, stage_fd, entry);
+	return true;
+}
+
+/* What was made from it shares its files, and its key will be another image's: it goes first, whatever becomes of us. */
+static void move_entries_away(const char *key, int stage_fd)
+{
+	int fd = place_open(WORKER_FD_STATE, PATH_POOL, O_RDONLY | O_DIRECTORY);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	size_t len = strlen(key);
+	if (!dir) {
+		cleanup_fd(&fd);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(dir));)
+		if (strncmp(e->d_name, key, len) == 0 && e->d_name[len] == '~')
+			move_away(fd, e->d_name, stage_fd);
+	closedir(dir);
+}
+
 void image_quarantine(const char *key, const char *why)
 {
-	char id[17];
-	id_new(id);
-	_cleanup_free_ char *aside = xasprintf("%s~%s", key, id);
 	_cleanup_fd_ int images = place_open(WORKER_FD_STATE, PATH_IMAGES, O_RDONLY | O_DIRECTORY);
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	_cleanup_free_ char *text = text_printable(why);
-	bool moved = images >= 0 && stage >= 0 && place_component(key) &&
-	    place_move(images, key, stage, aside) == 0;
+	bool open = images >= 0 && stage >= 0 && place_component(key);
+	if (open)
+		move_entries_away(key, stage);
+	bool moved = open && move_away(images, key, stage);
 	fprintf(stderr, "venvd-worker: image '%s' is damaged: %s; %s\n", key, text,
 	    moved ? "it will be made again" : strerror(errno));
 	struct known_image **place = find_place(key);

@@ -70,7 +70,7 @@ char *image_check(const struct image *, int tree_fd, bool by_content);
 /* What a scan tells of it (proto/orders.h): image, usedAt, bytes, python, version, delegate.
  * Owned. NULL if it is only a part of an image. */
 json_t *image_describe(const char *key);
-/* Moves a damaged one to the stage, and tells the log. */
+/* Takes a damaged one away, with the pool's entries that were made from it, and tells the log. */
 void image_quarantine(const char *key, const char *why);
 /* Its tree, images/KEY/tree; -1 with errno. */
 int image_open_tree(const char *key);
