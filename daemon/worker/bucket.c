@@ -88,14 +88,17 @@ static int refresh(struct bucket *b, int pool_fd)
 	return 0;
 }
 
-/* 0 taken, 1 gone meanwhile, -1. */
+/* 0 taken, 1 gone meanwhile or none of ours, -1. */
 static int take(struct bucket *b, int pool_fd, int stage_fd, const char *entry)
 {
 	_cleanup_free_ char *name = b->entries[--b->count];
 	_cleanup_free_ char *path = xasprintf("%s/%s", b->name, name);
-	if (place_move(pool_fd, path, stage_fd, entry) == 0)
+	struct stat st;
+	if (place_move(pool_fd, path, stage_fd, entry) < 0)
+		return errno == ENOENT ? 1 : -1;
+	if (fstatat(stage_fd, entry, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
 		return 0;
-	return errno == ENOENT ? 1 : -1;
+	return unlinkat(stage_fd, entry, 0) < 0 ? -1 : 1;
 }
 
 int bucket_take(int pool_fd, const char *name, int stage_fd, const char *entry, size_t *ret_left)

@@ -305,6 +305,27 @@ def test_replaces_another_or_nothing(root, workers):
     assert listed(root / ".venvd/trash") == [] and listed(root) == [".venvd", "f"]
 
 
+@pytest.mark.parametrize("what", ["file", "fifo", "link"])
+def test_what_is_no_entry_is_passed_over(root, workers, tmp_path, what):
+    """It goes away, and what a link leads to is not touched."""
+    bucket = root / ".venvd/pool" / ready(root)["bucket"]
+    before = len(listed(bucket))
+    (tmp_path / "outside").mkdir()
+    for i in range(3):
+        if what == "link":
+            (bucket / f"z{i}").symlink_to(tmp_path / "outside")
+        elif what == "fifo":
+            os.mkfifo(bucket / f"z{i}")
+        else:
+            (bucket / f"z{i}").write_text("")
+    resident = workers("resident")
+    for i in range(before):
+        claim(root, resident, f"e{i}")
+    message = resident.ask("claim", **claim_order(root, "none"))[0]
+    assert message["miss"] == "entry" and listed(bucket) == [] == listed(root / ".venvd/stage")
+    assert listed(tmp_path / "outside") == []
+
+
 # --- an image that is not what it was ---
 
 @pytest.mark.parametrize("how", ["content", "times", "gone", "manifest"])
