@@ -545,7 +545,8 @@ static void creation_claim(struct creation *c)
 		    "ino", (json_int_t)c->previous->ino, "btime", (json_int_t)c->previous->btime_ns,
 		    "trash", c->previous->entry, "record", creation_record(c)));
 	c->claiming = true;
-	c->job = jobs_claim(v->jobs, order, creation_claim_frame, creation_claimed, c);
+	c->job = jobs_claim(v->jobs, order, v->config.value[CONFIG_CREATE_MS], creation_claim_frame,
+	    creation_claimed, c);
 	if (c->job != NULL)
 		return;
 	c->claiming = false;

@@ -37,6 +37,8 @@
 #define JOB_REFUSED "as much work is waiting as this daemon takes"
 #define JOB_SOURCE_FD 16        /* descriptors for a worker are kept above those it will have */
 
+static const struct timeval at_once;
+
 /* One order, long or short. */
 struct job {
 	struct jobs *jobs;
@@ -144,10 +146,9 @@ static void job_take_frame(struct worker *w, const json_t *frame)
 		log_error("a sync of the root failed; venvd ends here, and the next start settles it");
 		abort();
 	}
-	json_int_t id = json_integer_value(json_object_get(frame, "id"));
 	struct job *j;
 	TAILQ_FOREACH(j, &w->orders, entry)
-		if (j->id == id)
+		if (j->id == json_integer_value(json_object_get(frame, "id")))
 			break;
 	if (j == NULL || j->end != ERROR_NONE)
 		return;
@@ -158,10 +159,8 @@ static void job_take_frame(struct worker *w, const json_t *frame)
 		return;
 	}
 	bool is_short = w->resident;
-	struct jobs *jobs = w->jobs;
 	const char *error = json_string_value(json_object_get(frame, "error"));
-	if (is_short)
-		jobs->short_count--;
+	w->jobs->short_count -= is_short;
 	if (error != NULL)
 		job_finish(j, error_from_name(error), json_object_get(frame, "parameters"));
 	else
@@ -300,8 +299,7 @@ static struct worker *worker_new(struct jobs *jobs, bool resident)
 	w->jobs = jobs;
 	w->resident = resident;
 	int error = theirs < 0 ? errno : worker_spawn(w, theirs);
-	if (theirs >= 0)
-		close(theirs);
+	cleanup_fd(&theirs);
 	if (error != 0) {
 		log_error("no worker could be started: %s", strerror(error));
 		close(pair[0]);
@@ -436,8 +434,17 @@ static void job_deadline_cb(evutil_socket_t fd, short what, void *arg)
 	    (double)j->deadline_ms / 1000);
 	j->end = ERROR_FAILED;
 	j->end_parameters = json_pack("{s:s}", "reason", reason);
-	if (j->worker != NULL)
-		worker_end(j->worker);
+	if (j->worker == j->jobs->resident)
+		j->jobs->resident = NULL;       /* what comes now goes to the next one */
+	worker_end(j->worker);
+}
+
+static void job_arm(struct job *j)
+{
+	struct timeval tv = { .tv_sec = j->deadline_ms / 1000, .tv_usec = j->deadline_ms % 1000 * 1000 };
+	j->timer = evtimer_new(j->jobs->venvd->base, job_deadline_cb, j);
+	if (j->deadline_ms > 0)
+		event_add(j->timer, &tv);
 }
 
 static void job_run(struct job *j)
@@ -455,12 +462,7 @@ static void job_run(struct job *j)
 	worker_write(w, j->order);
 	json_decref(j->order);
 	j->order = NULL;
-	if (j->deadline_ms > 0) {
-		struct timeval tv = { .tv_sec = j->deadline_ms / 1000,
-			.tv_usec = j->deadline_ms % 1000 * 1000 };
-		j->timer = evtimer_new(jobs->venvd->base, job_deadline_cb, j);
-		event_add(j->timer, &tv);
-	}
+	job_arm(j);
 }
 
 static size_t jobs_max(const struct jobs *jobs)
@@ -471,9 +473,7 @@ static size_t jobs_max(const struct jobs *jobs)
 static bool job_may_run(const struct jobs *jobs, bool background)
 {
 	size_t max = jobs_max(jobs);
-	if (!background || max < 2)
-		return jobs->running_count < max;
-	return jobs->running_count < max && jobs->background_count < max - 1;
+	return jobs->running_count < max && (!background || max < 2 || jobs->background_count < max - 1);
 }
 
 /* Out of its queue. */
@@ -527,10 +527,8 @@ static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 }
 
 static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t deadline_ms,
-    job_frame_fn *frame, job_done_fn *done, void *arg, bool background,
-    bool bounded)
+    job_frame_fn *frame, job_done_fn *done, void *arg, bool background, bool bounded)
 {
-	struct timeval now = { 0, 0 };
 	size_t queued = background ? jobs->later_count : jobs->waiting_count;
 	/* Until we are ready all orders are our own: what the start needs is never refused. */
 	bounded = bounded && jobs->venvd->ready;
@@ -543,7 +541,7 @@ static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t dead
 	j->deadline_ms = deadline_ms;
 	j->frame = frame;
 	job_queue(j, background);
-	event_base_once(jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, jobs, &now);
+	event_base_once(jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, jobs, &at_once);
 	return j;
 }
 
@@ -567,12 +565,11 @@ struct job *job_start_background(struct jobs *jobs, json_t *order, int64_t deadl
 
 void job_hurry(struct job *j)
 {
-	struct timeval now = { 0, 0 };
 	if (!j->background || j->worker != NULL || j->end != ERROR_NONE)
 		return;
 	job_unqueue(j);
 	job_queue(j, false);
-	event_base_once(j->jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, j->jobs, &now);
+	event_base_once(j->jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, j->jobs, &at_once);
 }
 
 void job_send(struct job *j, json_t *frame)
@@ -593,11 +590,10 @@ static void job_dropped_cb(evutil_socket_t fd, short what, void *arg)
 /* It ends so, but only when its caller has kept the pointer. */
 static void job_drop(struct job *j, enum error_code end, json_t *parameters)
 {
-	struct timeval now = { 0, 0 };
 	j->end = end;
 	j->end_parameters = parameters;
 	j->timer = evtimer_new(j->jobs->venvd->base, job_dropped_cb, j);
-	event_add(j->timer, &now);
+	event_add(j->timer, &at_once);
 }
 
 void job_cancel(struct job *j)
@@ -653,7 +649,8 @@ bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 	return job_start_short(jobs, order, done, arg) != NULL;
 }
 
-struct job *jobs_claim(struct jobs *jobs, json_t *order, job_frame_fn *frame, job_done_fn *done, void *arg)
+struct job *jobs_claim(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg)
 {
 	struct job *j;
 	if (!jobs_have_resident(jobs)) {
@@ -666,6 +663,8 @@ struct job *jobs_claim(struct jobs *jobs, json_t *order, job_frame_fn *frame, jo
 		return NULL;
 	j->claim = true;
 	j->frame = frame;
+	j->deadline_ms = deadline_ms;
+	job_arm(j);
 	json_decref(j->order);          /* it is never sent again */
 	j->order = NULL;
 	return j;
@@ -791,9 +790,9 @@ void jobs_free(struct jobs *jobs)
 	job_free_all(&jobs->waiting);
 	job_free_all(&jobs->later);
 	event_free(jobs->sigchld);
-	const int fds[] = { jobs->binary, jobs->root_fd, jobs->state_fd, jobs->lock_fd };
-	for (size_t i = 0; i < ARRAY_LENGTH(fds); i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
+	cleanup_fd(&jobs->binary);
+	cleanup_fd(&jobs->root_fd);
+	cleanup_fd(&jobs->state_fd);
+	cleanup_fd(&jobs->lock_fd);
 	free(jobs);
 }

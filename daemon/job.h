@@ -45,8 +45,10 @@ void jobs_cancel_all(struct jobs *);             /* every long one */
 bool jobs_short(struct jobs *, json_t *order, job_done_fn *done, void *arg);
 
 /* One with frames that is never given to a second worker: when the resident dies it fails. job_send() speaks to
- * it; it is not cancelled but told so. NULL when too many wait. */
-struct job *jobs_claim(struct jobs *, json_t *order, job_frame_fn *frame, job_done_fn *done, void *arg);
+ * it; it is not cancelled but told so. NULL when too many wait. A resident that has not done it by the deadline hangs, and
+ * is replaced. */
+struct job *jobs_claim(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame, job_done_fn *done,
+    void *arg);
 
 /* Why a job failed, as a sentence for the log: the result's reason, else the error's name. Borrowed. */
 const char *job_reason(enum error_code, const json_t *result);

@@ -262,6 +262,23 @@ def test_the_resident_worker_dies(start, prepared):
     eventually(lambda: stage_is_empty(prepared))
 
 
+def test_the_resident_worker_hangs(start, prepared):
+    """A claim looks at paths of its caller, and one of those may lie on a mount that does not answer."""
+    daemon = pooled(start, prepared, "-o", "create-timeout=1500", initial=4)
+    with daemon.connect() as c, daemon.connect() as other:
+        create(c, "a")
+        until_pool(c, 4)
+        [resident] = children(daemon.pid)
+        os.kill(resident, signal.SIGSTOP)
+        other.send("Delete", {"name": "a"})
+        c.send("Create", {"name": "b", "python": PYTHON, "withoutPip": True})
+        answer = c.receive()
+        assert answer["error"] == "io.venvd.Failed" and "1.5 seconds" in answer["parameters"]["reason"]
+        assert other.result(other.receive())["environment"]["state"] == "trashed"
+        assert create(c, "b")["state"] == "ready"
+    eventually(lambda: stage_is_empty(prepared))
+
+
 def test_the_name_is_taken_on_the_disk(start, prepared):
     daemon = pooled(start, prepared)
     with daemon.connect() as c:
