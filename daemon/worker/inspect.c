@@ -126,6 +126,8 @@ static char *find_interpreter(const struct look *l)
 	return xasprintf("%s/python%.*s", l->cfg.home, (int)minor, version);
 }
 
+static bool looks_at_many;      /* this worker has one order, and it is "inspect" */
+
 /* Most environments of a root share their home; the last answer is remembered, for one order only. */
 static bool home_is_gone(const char *home)
 {
@@ -133,7 +135,7 @@ static bool home_is_gone(const char *home)
 	static bool gone;
 	if (home[0] != '/' || strlen(home) >= sizeof(last))
 		return false;
-	if (strcmp(home, last) != 0) {
+	if (!looks_at_many || strcmp(home, last) != 0) {
 		gone = access(home, F_OK) < 0 && errno == ENOENT;
 		memcpy(last, home, strlen(home) + 1);
 	}
@@ -339,6 +341,7 @@ int do_inspect(json_t *order, json_t **ret, struct failure *f)
 	json_auto_t *batch = json_array();
 	size_t i;
 	talk_unpack(order, "{s:o, s?o}", "names", &names, "paths", &paths);
+	looks_at_many = true;
 	json_array_foreach(names, i, item)
 		if (json_is_string(item) &&
 		    batch_add(order, &batch, inspect_one(WORKER_FD_ROOT, json_string_value(item)), f) < 0)

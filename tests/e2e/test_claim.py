@@ -326,6 +326,21 @@ def test_what_is_no_entry_is_passed_over(root, workers, tmp_path, what):
     assert listed(tmp_path / "outside") == []
 
 
+def test_an_interpreter_that_was_away_for_a_moment(root, workers, tmp_path):
+    """An upgrade, say: what was so for one claim is not for the next."""
+    python = tmp_path / "there/bin/python3"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(os.path.realpath(PYTHON))
+    resident = workers("resident")
+    reserved = reserve(root, resident, "a", python=str(python), copies=True)
+    python.parent.rename(tmp_path / "away")
+    answer = go(resident, reserved)
+    assert answer["error"] == "io.venvd.InterpreterFailed" and "is gone" in answer["parameters"]["reason"]
+    shutil.rmtree(root / ".venvd/stage/a~1")
+    (tmp_path / "away").rename(python.parent)
+    claim(root, resident, "a", python=str(python), copies=True)
+
+
 # --- an image that is not what it was ---
 
 @pytest.mark.parametrize("how", ["content", "times", "gone", "manifest"])
