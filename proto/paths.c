@@ -95,3 +95,15 @@ char *path_root(const char *given, bool *ret_builtin, const char **ret_why)
 	*ret_builtin = builtin && strcmp(root, builtin) == 0;
 	return root;
 }
+
+bool path_stays_inside(const char *path)
+{
+	for (const char *part = path;;) {
+		size_t len = strcspn(part, "/");
+		if (len == 0 || (len == 1 && part[0] == '.') || (len == 2 && memcmp(part, "..", 2) == 0))
+			return false;
+		if (!part[len])
+			return true;
+		part += len + 1;
+	}
+}

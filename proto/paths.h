@@ -25,6 +25,9 @@ char *path_root(const char *given, bool *ret_builtin, const char **ret_why);
 /* Absolute and lexically cleaned, symbolic links untouched, as os.path.abspath. Owned. */
 char *path_absolute(const char *path);
 
+/* Relative, clean, and without "..". */
+bool path_stays_inside(const char *path);
+
 /* The user's home: $HOME, else the password database; borrowed; NULL if neither knows. */
 const char *path_home(void);
 #endif

@@ -12,6 +12,7 @@
 
 #include "bounds.h"
 #include "manifest.h"
+#include "paths.h"
 #include "verify.h"
 
 #define FORM 1
@@ -91,19 +92,6 @@ json_t *manifest_make(const struct tree *t, int fd, const struct model_file *exa
 	return json_pack("{si, so}", "form", FORM, "entries", rows);
 }
 
-/* Relative, and without "..". */
-static bool stays_inside(const char *path)
-{
-	for (const char *part = path;;) {
-		size_t len = strcspn(part, "/");
-		if (len == 0 || (len == 1 && part[0] == '.') || (len == 2 && memcmp(part, "..", 2) == 0))
-			return false;
-		if (!part[len])
-			return true;
-		part += len + 1;
-	}
-}
-
 static bool read_row(json_t *row, struct image_entry *ret)
 {
 	int kind, mode, floor, exact;
@@ -120,7 +108,7 @@ static bool read_row(json_t *row, struct image_entry *ret)
 		ret->target = text;
 	else
 		ret->digest = text;
-	return kind >= IMAGE_DIRECTORY && kind <= IMAGE_LINK && stays_inside(path);
+	return kind >= IMAGE_DIRECTORY && kind <= IMAGE_LINK && path_stays_inside(path);
 }
 
 int manifest_read(struct image *image, json_t *manifest)

@@ -207,22 +207,24 @@ static bool read_script(json_t *value, struct script *ret)
 	    &ret->newline, "floor", &ret->floor) == 0;
 }
 
+/* A person may have had a hand in it: nothing leads out of the environment. */
 static bool is_sound(const struct model *m)
 {
 	struct template template;
 	struct script script;
 	size_t i;
 	json_t *value;
-	if (!json_is_array(m->names) || !json_is_array(m->templates) || !json_is_array(m->scripts))
+	if (!json_is_array(m->names) || !json_is_array(m->templates) || !json_is_array(m->scripts) ||
+	    !path_stays_inside(m->bin))
 		return false;
 	json_array_foreach(m->names, i, value)
-		if (!json_is_string(value))
+		if (!json_is_string(value) || !path_stays_inside(json_string_value(value)))
 			return false;
 	json_array_foreach(m->templates, i, value)
-		if (!read_template(value, &template))
+		if (!read_template(value, &template) || !path_stays_inside(template.name))
 			return false;
 	json_array_foreach(m->scripts, i, value)
-		if (!read_script(value, &script))
+		if (!read_script(value, &script) || !path_stays_inside(script.path))
 			return false;
 	return true;
 }
@@ -233,7 +235,8 @@ static bool are_records(const struct model *m)
 	json_t *record, *part;
 	json_array_foreach(m->records, i, record) {
 		json_t *parts = json_object_get(record, "parts");
-		if (!json_is_string(json_object_get(record, "path")) || !json_is_array(parts))
+		const char *path = json_string_value(json_object_get(record, "path"));
+		if (!path || !path_stays_inside(path) || !json_is_array(parts))
 			return false;
 		json_array_foreach(parts, j, part)
 			if (!json_is_string(part) && (!json_is_integer(part) || json_integer_value(part) < 0 ||

@@ -467,6 +467,27 @@ static void test_damaged_json(void **state)
 	assert_null(model_from_json(json_null()));
 }
 
+static void test_nothing_leads_out(void **state)
+{
+	(void)state;
+	static const char *const paths[] = { "../x", "/x", "a/../../x", "a//x", "" };
+	for (size_t i = 0; i < ARRAY_LENGTH(paths); i++) {
+		const char *p = paths[i];
+		const struct { const char *key; json_t *value; } members[] = {
+			{ "bin", json_string(p) }, { "names", json_pack("[s]", p) },
+			{ "templates", json_pack("[{ss, ss, si}]", "name", p, "text", "", "mode", 0) },
+			{ "scripts", json_pack("[{ss, ss, sb, si}]", "path", p, "body", "", "newline", 0,
+			    "floor", 0) },
+			{ "records", json_pack("[{ss, s[]}]", "path", p, "parts") },
+		};
+		for (size_t k = 0; k < ARRAY_LENGTH(members); k++) {
+			json_auto_t *draft = draft_of(new_venv, false);
+			json_object_set_new(draft, members[k].key, members[k].value);
+			assert_null(model_from_json(draft));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -486,6 +507,7 @@ int main(void)
 		cmocka_unit_test(test_scripts_and_records),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_damaged_json),
+		cmocka_unit_test(test_nothing_leads_out),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
