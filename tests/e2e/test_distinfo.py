@@ -152,6 +152,7 @@ def test_of_the_trash_and_of_a_path(root, site, tmp_path):
         assert answer["error"] == "io.venvd.Failed"
 
 
+@pytest.mark.slow
 def test_as_pip_lists_it(root, tmp_path):
     """A real environment, with what pip put in."""
     env = root / "e"

@@ -254,6 +254,7 @@ def test_worker_dies_half_way_through_a_removal(traced, root):
     assert not any((root / ".venvd" / "stage").iterdir())
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_purge_in_time(start, root):
     daemon = start(root)
     tree = trash(root) / "a~5~x" / "tree"

@@ -17,8 +17,6 @@ import pytest
 from helpers import eventually, processes_with, wait_gone
 from worker import CALLER, PYTHON, PYTHONS, Worker, order, root
 
-PYTHON_313 = [python for python in PYTHONS if "/3.13" in python]
-
 
 def image_order(python=PYTHON, without_pip=True, caller=CALLER):
     return {"python": str(python), "withoutPip": without_pip, "probeMs": 10000, "caller": caller, "linkMode": "auto"}
@@ -93,7 +91,7 @@ def test_without_pip(root, python):
     assert sorted(os.listdir(root / ".venvd/images")) == sorted(["CACHEDIR.TAG", key])
 
 
-@pytest.mark.parametrize("python", [PYTHON, *PYTHON_313])
+@pytest.mark.parametrize("python", [PYTHON])
 def test_with_pip(root, python):
     key = made(root, python, without_pip=False)
     check_image(place(root, key), True)

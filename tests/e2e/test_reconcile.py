@@ -119,6 +119,7 @@ def whole(root):
     return found
 
 
+@pytest.mark.slow
 def test_real_environments_are_adopted_and_not_touched(start, root):
     root.mkdir()
     expected = fill_with_real_ones(root)
