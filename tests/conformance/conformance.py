@@ -214,8 +214,8 @@ class Spot:
 class Run:
     """All cases of one interpreter, and what came of them."""
 
-    def __init__(self, title, path, version, implementation, scratch, short=False):
-        self.title, self.path, self.short = title, path, short
+    def __init__(self, title, path, version, implementation, scratch, short=False, first=True):
+        self.title, self.path, self.short, self.first = title, path, short, first
         self.interpreter = compare.Interpreter(str(path), version, implementation)
         self.scratch = Path(tempfile.mkdtemp(prefix="", dir=scratch))
         self.home = self.scratch / "h"
@@ -272,8 +272,10 @@ class Run:
         self.close()
         exe_name = os.path.basename(self.path)
         root = ROOTS[case.root](self.scratch, exe_name, name)
-        # Roots of a few cases take no pool: what is made there is cloned directly.
-        options = [] if case.root == "root" else ["-o", "pool-entries=0"]
+        # Roots of a few cases take no pool: what is made there is cloned directly. Nor does the short form's second
+        # interpreter: with a pool its daemon would begin the image of the default one.
+        pooled = case.root == "root" and (self.first or not self.short)
+        options = [] if pooled else ["-o", "pool-entries=0"]
         self.daemon, self.daemon_root = Daemon(root, self.env, *options), case.root
 
     def close(self):
@@ -420,8 +422,8 @@ class Run:
                 self.report.append("\n".join([f"  {self.title}, afterwards, {label}:", *wrong]))
 
 
-def run_one(interpreter, scratch, axes, short, with_afterwards):
-    run = Run(*interpreter, scratch, short)
+def run_one(interpreter, scratch, axes, short, first, with_afterwards):
+    run = Run(*interpreter, scratch, short, first)
     try:
         for case in cases():
             if (not short or case.short) and (not axes or case.axis in axes):
@@ -524,7 +526,8 @@ def main():
     def one(number_and_interpreter):
         number, interpreter = number_and_interpreter
         wanted = not options.axis or "afterwards" in options.axis
-        run = run_one(interpreter, scratch, options.axis, options.short, wanted and (number == 0 or not options.short))
+        first = number == 0
+        run = run_one(interpreter, scratch, options.axis, options.short, first, wanted and (first or not options.short))
         with said:
             equal, wrong = (sum(c[o] for c in run.counts.values()) for o in ("equal", "differing"))
             print(f"{run.title}: {equal} equal, {wrong} differing", flush=True)
