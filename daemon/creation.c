@@ -516,6 +516,7 @@ static void creation_claimed(enum error_code code, const json_t *result, void *a
 	const char *miss = json_string_value(json_object_get(result, "miss"));
 	c->job = NULL;
 	c->claiming = false;
+	c->staged |= code == ERROR_FAILED;      /* its worker may have died before it told us */
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
 	else if (miss == NULL && json_object_get(result, "environment") == NULL)
