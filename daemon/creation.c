@@ -226,10 +226,12 @@ static void creation_look_frame(const char *kind, const json_t *frame, void *arg
 {
 	struct creation *c = arg;
 	(void)kind;
+	const json_t *found = json_array_get(json_object_get(frame, "environments"), 0);
+	const char *what = json_string_value(json_object_get(found, "kind"));
 	if (c->before != NULL)
 		environment_assign(c->op.env, c->before);
-	c->found = environment_take_inspection(c->op.env,
-	    json_array_get(json_object_get(frame, "environments"), 0));
+	environment_take_inspection(c->op.env, found);
+	c->found = what != NULL && (strcmp(what, "environment") == 0 || strcmp(what, "foreign") == 0);
 }
 
 static void creation_looked(enum error_code code, const json_t *result, void *arg)
@@ -237,9 +239,13 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 	struct creation *c = arg;
 	struct venvd *v = c->op.venvd;
 	struct environment *env = c->op.env;
-	(void)code, (void)result;
+	(void)result;
 	operation_take_back(&c->op);
-	if (!c->found && c->before == NULL) {
+	if (code != ERROR_NONE && c->before != NULL) {  /* nobody knows; its row has the next start look */
+		enum environment_state state = c->before->state;
+		environment_assign(env, c->before);
+		index_set_state(v->index, env, state);
+	} else if (!c->found && c->before == NULL) {
 		c->op.env = NULL;
 		store_drop(v->store, env->id, NULL, NULL);
 		index_remove(v->index, env);
@@ -263,7 +269,7 @@ static json_t *creation_inspect(const struct environment *env)
 static void creation_look(struct creation *c)
 {
 	struct jobs *jobs = c->op.venvd->jobs;
-	if (job_start(jobs, creation_inspect(c->op.env), 0, creation_look_frame, creation_looked, c) == NULL)
+	if (job_continue(jobs, creation_inspect(c->op.env), 0, creation_look_frame, creation_looked, c) == NULL)
 		creation_looked(ERROR_FAILED, NULL, c);
 }
 

@@ -258,8 +258,26 @@ def test_clear_that_fails_leaves_what_there_is(daemon, root, fake):
     (fake[2] / "no").touch()
     error = fails(daemon, "Create", name="a", python=fake[0], clear=True)
     assert error.name == "InterpreterFailed"
-    assert daemon.environments()["a"]["id"] == made["id"]
-    assert daemon.environments()["a"]["state"] in ("ready", "broken") and (root / "a").is_dir()
+    assert daemon.environments()["a"] == made
+    works(root / "a")
+
+
+def test_what_is_left_is_looked_at_though_much_work_waits(start, root, fake):
+    daemon = start(root, "-o", "jobs-running=1", "-o", "jobs-queued=1")
+    made = create(daemon)
+    for name in ("hold", "no"):
+        (fake[2] / name).touch()
+    first, second = daemon.connect(), daemon.connect()
+    again = {"python": fake[0], "withoutPip": True, "upgrade": True}
+    first.send("Create", {"name": "a"} | again)
+    fake[1].wait()
+    second.send("Create", {"name": "b", "upgradeDeps": True, "python": PYTHON}, more=True)
+    assert second.receive()["parameters"]["stage"] == "queued"
+    fake[1].go()
+    assert first.receive()["error"] == "io.venvd.InterpreterFailed"
+    assert daemon.environments()["a"] == made
+    second.close()
+    first.close()
 
 
 def test_a_crash_while_it_is_cleared(start, root, fake):
