@@ -60,9 +60,10 @@ struct making {
 	struct failure *failure;
 };
 
+/* To its end, though its daemon may be gone: when only the order was cancelled nobody sweeps it for long. */
 static void drop_stage(struct making *m)
 {
-	_cleanup_removal_ struct removal removal = { 0 };
+	_cleanup_removal_ struct removal removal = { .to_the_end = true };
 	if (m->stage_fd >= 0 && m->entry[0])
 		remove_entry(&removal, m->stage_fd, m->entry);
 }

@@ -362,6 +362,7 @@ def test_a_daemon_that_goes_away(root, installation):
     """In the middle: nothing stays but the empty directory of images."""
     python, lib = installation
     change(lib / "venv/__init__.py", "        builder.create(d)",
+           f"        builder.create(d)\n        for i in range(2000): open(os.path.join(d, f'f{{i}}'), 'w').close()\n"
            f"        open({str(root / 'begun')!r}, 'w').close(); sys.stdin = open({str(root / 'fifo')!r})")
     os.mkfifo(root / "fifo")
     os.mkfifo(root / "begun")
