@@ -34,6 +34,8 @@ bool method_refuse_name(struct request *, const char *name);
 bool method_refuse_length(struct request *, const char *parameter, size_t max);
 /* A caller that no process could have: unbounded texts, no real umask. Answered; true if it was. */
 bool method_refuse_caller(struct request *);
+/* Orders cannot carry the paths of its environments. Answered; true if it was. */
+bool method_refuse_root(const struct venvd *, struct request *);
 /* Prompts of several lines; specifications that are too many or too long. Answered; true if it was. */
 bool method_refuse_prompt(struct request *);
 bool method_refuse_python(struct request *);

@@ -93,6 +93,20 @@ static bool create_refuse_path(const struct venvd *v, struct request *r)
 	return true;
 }
 
+bool method_refuse_root(const struct venvd *v, struct request *r)
+{
+	json_t *path = json_string(v->config.root);
+	if (path != NULL) {
+		json_decref(path);
+		return false;
+	}
+	_cleanup_free_ char *root = text_printable(v->config.root);
+	_cleanup_free_ char *reason = xasprintf("the path of the root, '%s', is not UTF-8", root);
+	request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", request_string(r, "name"),
+	    "reason", reason));
+	return true;
+}
+
 static bool create_refuse_both(struct request *r)
 {
 	if (!request_bool(r, "clear") || !request_bool(r, "upgrade"))
@@ -166,7 +180,8 @@ void method_create(struct venvd *v, struct request *r)
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || method_refuse_prompt(r) ||
 	    method_refuse_python(r) || method_refuse_caller(r) || create_refuse_path(v, r) ||
-	    create_refuse_both(r) || create_refuse_named(v, r, name))
+	    create_refuse_both(r) || create_refuse_named(v, r, name) ||
+	    (request_string(r, "path") == NULL && method_refuse_root(v, r)))
 		return;
 	struct environment *env = create_environment(v, r, name);
 	if (env == NULL)

@@ -84,7 +84,7 @@ void method_recreate(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r) || method_refuse_prompt(r) || method_refuse_python(r) ||
-	    method_refuse_caller(r))
+	    method_refuse_caller(r) || method_refuse_root(v, r))
 		return;
 	struct environment *env = index_get(v->index, name);
 	if (env == NULL) {

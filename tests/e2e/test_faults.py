@@ -246,6 +246,22 @@ def test_a_look_does_not_undo_what_clients_did_meanwhile(start, traced, root):
     assert {row["state"] for row in daemon.environments().values()} == {"ready"}
 
 
+def test_a_root_that_is_not_utf8(start, tmp_path):
+    """Nothing can be made there: an environment's path stands in texts. The rest works."""
+    path = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    path.mkdir()
+    fake(path, "a")
+    daemon = start(path)
+    for call in (lambda: create(daemon, "b"), lambda: daemon.call("Recreate", name="a")):
+        with pytest.raises(VarlinkError) as e:
+            call()
+        assert e.value.name == "Unsupported" and "not UTF-8" in e.value.parameters["reason"]
+    assert "caf" in daemon.call("Status")["root"]
+    assert daemon.call("Delete", name="a")["environment"]["state"] == "trashed"
+    assert daemon.environments() == {}
+    create(daemon, "elsewhere", path=str(tmp_path / "elsewhere"))
+
+
 def test_worker_dies_half_way_through_a_removal(traced, root):
     fake(root, "a")
     daemon = traced("fsync:signal=KILL")        # between the move to the stage and the removal
