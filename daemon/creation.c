@@ -170,13 +170,19 @@ static void creation_lose_name(struct creation *c, const char *why)
 	creation_answer_error(c);
 }
 
+/* Somebody took away what was there. */
+static void creation_lost(struct creation *c)
+{
+	c->before->state = STATE_MISSING;
+	c->before->missing_since = now_us();
+	c->has_row = true;      /* to be written again */
+}
+
 static void creation_restored(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
-	if (code == ERROR_NOT_IN_TRASH) {       /* somebody took it away */
-		c->before->state = STATE_MISSING;
-		c->before->missing_since = now_us();
-	}
+	if (code == ERROR_NOT_IN_TRASH)
+		creation_lost(c);
 	if (code == ERROR_NONE || code == ERROR_NOT_IN_TRASH)
 		creation_undo(c);
 	else
@@ -523,6 +529,8 @@ static void creation_claimed(enum error_code code, const json_t *result, void *a
 	c->job = NULL;
 	c->claiming = false;
 	c->staged |= code == ERROR_FAILED;      /* its worker may have died before it told us */
+	if (code == ERROR_NO_SUCH_ENVIRONMENT && c->before != NULL)
+		creation_lost(c);
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
 	else if (miss == NULL && json_object_get(result, "environment") == NULL)
@@ -604,6 +612,8 @@ static void creation_trashed(enum error_code code, const json_t *result, void *a
 {
 	struct creation *c = arg;
 	c->op.cancel = creation_cancel;
+	if (code == ERROR_NO_SUCH_ENVIRONMENT)
+		creation_lost(c);
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
 	c->moved = code == ERROR_NONE || code == ERROR_FAILED;

@@ -114,6 +114,17 @@ def test_a_missing_one(start, root):
     works(root / "a")
 
 
+def test_one_that_went_missing(daemon, root):
+    """As a deletion does, it finds out; the next call has it made."""
+    made = create(daemon)
+    shutil.rmtree(root / "a")
+    assert fails(daemon, "Recreate", name="a").name == "NoSuchEnvironment"
+    assert daemon.environments()["a"]["state"] == "missing" and daemon.trash() == []
+    again = daemon.call("Recreate", name="a")["environment"]
+    assert again["id"] == made["id"] and again["state"] == "ready"
+    works(root / "a")
+
+
 def test_refused(daemon, root):
     assert fails(daemon, "Recreate", name="none").name == "NoSuchEnvironment"
     create(daemon)
@@ -149,6 +160,13 @@ def test_in_place(daemon, root, fake):
     again = daemon.call("Recreate", name="a")
     assert again["environment"]["id"] == made["id"] and not (root / "a/mine").exists()
     assert (root / ".venvd/trash" / again["previous"]["path"].split("/")[-2] / "tree/mine").read_text() == "x"
+
+
+def test_in_place_of_one_that_went_missing(daemon, root, fake):
+    create(daemon, python=fake[0])
+    shutil.rmtree(root / "a")
+    assert fails(daemon, "Recreate", name="a").name == "NoSuchEnvironment"
+    assert daemon.environments()["a"]["state"] == "missing" and daemon.trash() == []
 
 
 def test_in_place_that_fails(daemon, root, fake):
