@@ -279,6 +279,7 @@ static void pool_image_made(struct pool *p, const struct task *t, const json_t *
 	stock_tell(&i->python, string_of(t->order, "python"));
 	stock_tell(&i->version, string_of(result, "version"));
 	stock_tell(&i->delegate, string_of(result, "delegate"));
+	i->verified = i->verified || json_is_true(json_object_get(result, "fresh"));
 	if (integer_of(result, "bytes") > 0)
 		i->bytes = integer_of(result, "bytes");
 	if (i->delegate != NULL)

@@ -83,10 +83,10 @@
  *          -> {interpreter, reason, rule, warnings}  errors as create
  * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}
  *          makes the image of this installation, verifies it, and puts it to images/KEY; one that is there is
- *          left as it is -> as one of scan's frame pool
+ *          left as it is -> as one of scan's frame pool, fresh:true if it was made by this order
  * fill     {image, bucket, umask, copies: absolute path|null, count, linkMode, verify:bool}
  *          count entries, complete but for the path-bearing files, synced, then renamed to
- *          pool/BUCKET/ENTRY -> {made:N, bytes: of one, how:"reflink"|"hardlink"|"copy"} or {damaged:reason}: the
+ *          pool/BUCKET/ENTRY -> {made:N, bytes: of one, how:"reflink"|"hardlink"|"copy"|absent} or {damaged:reason}: the
  *          image is not what its manifest says (verify: also by content) and was taken away, with its buckets.
  * evict    {buckets:[{bucket, keep:N},...], images:[KEY,...]}   moved to the stage and removed -> {removed:N}
  * packages {name | trash: ENTRY | path}     read from dist-info, no Python is run

@@ -225,7 +225,7 @@ static int64_t directory_bytes(const struct image *image, int dir_fd)
 
 static void tell(const struct walk *w, const struct image *image, int dir_fd, struct clone_result *ret)
 {
-	ret->how = w->mode;
+	ret->how = CLONE_AUTO;
 	for (size_t i = 0; i < ARRAY_LENGTH(w->counts); i++)
 		if (w->counts[i] > w->counts[ret->how])
 			ret->how = (enum clone_mode)i;

@@ -15,7 +15,7 @@ int clone_mode_from_name(const char *);         /* -1: unknown */
 const char *clone_mode_name(enum clone_mode);
 
 struct clone_result {
-	enum clone_mode how;    /* what most of the payload came by */
+	enum clone_mode how;    /* what most of the payload came by; CLONE_AUTO: there is none */
 	int64_t bytes;          /* that the new one takes on the disk */
 };
 

@@ -56,13 +56,20 @@ int do_image(json_t *order, json_t **ret, struct failure *f)
 	    &probe_ms, "caller", &caller_json);
 	caller_init(&caller, caller_json);
 	_cleanup_interpreter_ struct interpreter interpreter = { 0 };
-	_cleanup_free_ char *key = NULL, *delegate = NULL;
+	_cleanup_free_ char *before = NULL, *key = NULL, *delegate = NULL;
 	if (known_ask(python, python, &caller, probe_ms, &interpreter, f) != 0 ||
-	    probe_require_venv(&interpreter, !without_pip, f) < 0 ||
-	    image_make(&interpreter, !without_pip, &caller, &key, &delegate, f) < 0)
+	    probe_require_venv(&interpreter, !without_pip, f) < 0)
+		return -1;
+	before = image_key(&interpreter, !without_pip);
+	bool fresh = before && !image_get(before);
+	if (image_make(&interpreter, !without_pip, &caller, &key, &delegate, f) < 0)
 		return -1;
 	*ret = image_describe(key);
-	return *ret ? 0 : failure_reason(f, ERROR_FAILED, "image '%s' is gone already", key);
+	if (!*ret)
+		return failure_reason(f, ERROR_FAILED, "image '%s' is gone already", key);
+	if (fresh && strcmp(before, key) == 0)
+		json_object_set_new(*ret, "fresh", json_true());
+	return 0;
 }
 
 /* --- fill --- */
@@ -194,8 +201,9 @@ int do_fill(json_t *order, json_t **ret, struct failure *f)
 		take_back(&w);
 		return -1;
 	}
-	*ret = json_pack("{sisIss}", "made", w.made, "bytes", (json_int_t)w.result.bytes, "how",
-	    clone_mode_name(w.result.how));
+	*ret = json_pack("{sisI}", "made", w.made, "bytes", (json_int_t)w.result.bytes);
+	if (w.result.how != CLONE_AUTO)
+		json_object_set_new(*ret, "how", json_string(clone_mode_name(w.result.how)));
 	return 0;
 }
 
