@@ -53,14 +53,16 @@ static json_t *status_warnings(const struct venvd *v)
 
 void method_status(struct venvd *v, struct request *r)
 {
-	_cleanup_free_ char *root = text_printable(v->config.root);
+	_cleanup_free_ char *printable = text_printable(v->config.root);
+	json_t *root = json_string(v->config.root);     /* none if it is not UTF-8 */
 	json_t *counts = json_object();
 	for (int state = 0; state < STATE_COUNT; state++)
 		json_object_set_new(counts, environment_state_name(state),
 		    json_integer((json_int_t)index_count(v->index, state)));
-	request_reply(r, json_pack("{s:s,s:i,s:I,s:I,s:s,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:o*}",
+	request_reply(r, json_pack("{s:s,s:i,s:I,s:I,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:o,s:s,s:o*}",
 	    "version", VENVD_VERSION, "pid", (int)getpid(), "startedAt", (json_int_t)v->started_at,
-	    "uptime", (json_int_t)(now_us() - v->started_at), "root", root, "counts", counts,
+	    "uptime", (json_int_t)(now_us() - v->started_at), "root", root != NULL ? root : json_string(printable),
+	    "counts", counts,
 	    "connections", (json_int_t)server_connections(v->server),
 	    "connectionsMax", (json_int_t)v->config.value[CONFIG_CONNECTIONS],
 	    "jobsRunning", (json_int_t)jobs_running(v->jobs),

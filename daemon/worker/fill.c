@@ -66,7 +66,7 @@ int do_image(json_t *order, json_t **ret, struct failure *f)
 		return -1;
 	*ret = image_describe(key);
 	if (!*ret)
-		return failure_reason(f, ERROR_FAILED, "image '%s' is gone already", key);
+		*ret = json_pack("{ss}", "image", key);
 	if (fresh && strcmp(before, key) == 0)
 		json_object_set_new(*ret, "fresh", json_true());
 	return 0;

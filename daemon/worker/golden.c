@@ -591,9 +591,8 @@ int image_make(const struct interpreter *i, bool with_pip, const struct caller *
 			return -1;
 		there = image_get(key);
 	}
-	if (!there)
-		return failure_reason(f, ERROR_FAILED, "the image '%s' cannot be read", key);
-	*ret_delegate = xstrdup(there->delegate);
+	/* Not there: another worker found its forerunner damaged, and took this one. Who claims will ask again. */
+	*ret_delegate = there ? xstrdup(there->delegate) : NULL;
 	*ret_key = key;
 	key = NULL;
 	return 0;

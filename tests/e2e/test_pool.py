@@ -78,7 +78,7 @@ def test_first_and_later(start, root):
         until_pool(c, 2)
         found = image(c)
         assert found["interpreter"] == PYTHON and found["version"].startswith("3.")
-        assert c.call("Status")["linkMode"] in ("reflink", "hardlink", "copy")
+        assert c.call("Status")["linkMode"] == "auto"   # without pip there is nothing to link
         for name in "ab":
             works(root / name)
             assert daemon.environments()[name]["options"] == {"python": [PYTHON], "withoutPip": True}
