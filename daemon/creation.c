@@ -550,8 +550,6 @@ static void creation_claim(struct creation *c)
 {
 	struct venvd *v = c->op.venvd;
 	json_t *order = creation_order(c, "claim");
-	json_object_set_new(order, "linkMode", json_string(v->config.link_mode));
-	json_object_set_new(order, "pool", json_true());
 	json_object_set_new(order, "probeMs", json_integer(v->config.value[CONFIG_PROBE_MS]));
 	if (c->resolved != NULL)
 		json_object_set(order, "resolved", c->resolved);

@@ -32,7 +32,7 @@
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
- * claim    {name, entry, path, options, search, probeMs, caller, linkMode, pool:bool, resolved|absent}
+ * claim    {name, entry, path, options, search, probeMs, caller, resolved|absent}
  *          makes an environment from what is prepared and publishes it by one rename. path is the absolute
  *          path it will have (ROOT/NAME); it is built as stage/ENTRY. options and search: see below.
  *          It never starts a child and asks no interpreter: what is not known and prepared is a miss. probeMs is for

@@ -22,7 +22,7 @@ LATER = {"search": {"dirs": [], "managedFirst": False}}
 
 
 def claim_order(root, name, python=PYTHON, caller=CALLER, replaces=None, **options):
-    fields = {"name": name, "entry": name + "~1", "path": str(root / name), "linkMode": "auto", "pool": True,
+    fields = {"name": name, "entry": name + "~1", "path": str(root / name),
               "caller": caller, **LATER,
               "options": {"withoutPip": True, "systemSitePackages": False, "copies": False,
                           "withoutScmIgnoreFiles": False, "prompt": None, "python": [python]} | options}
