@@ -73,6 +73,7 @@ struct environment *environment_copy(const struct environment *from)
 	env->entry = xstrdup(from->entry);
 	env->location = xstrdup(from->location);
 	env->options = xstrdup(from->options);
+	env->new_name = xstrdup(from->new_name);
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
 		*detail(env, i) = xstrdup(*detail(env, i));
 	return env;
@@ -87,6 +88,7 @@ static void done(struct environment *env)
 	free(env->entry);
 	free(env->location);
 	free(env->options);
+	free(env->new_name);
 }
 
 void environment_assign(struct environment *env, const struct environment *from)

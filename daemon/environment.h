@@ -46,6 +46,8 @@ struct environment {
 	char *entry;                    /* trashed: NAME~TIME~ID, its directory in the trash */
 	char *location;                 /* absolute path of one outside the root (create --path); NULL: ROOT/NAME */
 	char *options;                  /* what it was made with: the IDL's Options as compact JSON; NULL: unknown */
+	char *new_name;                 /* the one that it is being given by a rename under way; NULL */
+	int protected;                  /* 0, 1: is not deleted */
 
 	/* Of the index alone, never stored, not copied: */
 	const void *busy;               /* the operation that owns this name now; NULL = none */

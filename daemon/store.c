@@ -37,6 +37,9 @@ static const char schema_001[] =
 static const char schema_002[] =
 #include "002-options.sql.inc"
 ;
+static const char schema_003[] =
+#include "003-rename-protect.sql.inc"
+;
 
 /* Each in a transaction of its own; its text ends with PRAGMA user_version = its number. */
 static const struct {
@@ -45,6 +48,7 @@ static const struct {
 } migrations[] = {
 	{ 1, schema_001 },
 	{ 2, schema_002 },
+	{ 3, schema_003 },
 };
 #define SCHEMA_VERSION (migrations[ARRAY_LENGTH(migrations) - 1].version)
 
@@ -58,7 +62,7 @@ enum statement {
 
 #define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, " \
 	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, " \
-	"created_at, deleted_at, expires_at, missing_since, problem, entry, location, options"
+	"created_at, deleted_at, expires_at, missing_since, problem, entry, location, options, new_name, protected"
 #define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
 
 static const char *const statements[STATEMENT_COUNT] = {
@@ -67,7 +71,7 @@ static const char *const statements[STATEMENT_COUNT] = {
 	[ROLLBACK] = "ROLLBACK",
 	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
 	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-	    " ?23, ?24)",
+	    " ?23, ?24, ?25, ?26)",
 	[DROP] = "DELETE FROM environment WHERE id = ?1",
 	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" REQUEST_COLUMNS ")"
 	    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -372,7 +376,7 @@ static const struct {
 	COLUMN(TEXT, origin), COLUMN(TEXT, creator), COLUMN(INTEGER, created_at),
 	COLUMN(INTEGER, deleted_at), COLUMN(INTEGER, expires_at), COLUMN(INTEGER, missing_since),
 	COLUMN(TEXT, problem), COLUMN(TEXT, entry),
-	COLUMN(TEXT, location), COLUMN(TEXT, options),
+	COLUMN(TEXT, location), COLUMN(TEXT, options), COLUMN(TEXT, new_name), COLUMN(FLAG, protected),
 };
 
 /* The schema's checks have seen to it that the word is one of ours. */

@@ -31,6 +31,8 @@ static struct environment *full_environment(void)
 	env->entry = xstrdup("projA~1~2");
 	env->location = xstrdup("/src/.venv");
 	env->options = xstrdup("{\"python\":[\"3.12\"],\"copies\":true}");
+	env->new_name = xstrdup("projB");
+	env->protected = 1;
 	return env;
 }
 
@@ -68,6 +70,8 @@ static void create_and_reopen(void **state)
 	assert_int_equal(got->missing_since, env->missing_since);
 	assert_string_equal(got->entry, env->entry);
 	assert_string_equal(got->location, env->location);
+	assert_string_equal(got->new_name, env->new_name);
+	assert_int_equal(got->protected, 1);
 	_cleanup_text_ struct text a = { 0 }, b = { 0 };
 	environment_add_json(&a, env, "/r", FIELDS_ALL);
 	environment_add_json(&b, got, "/r", FIELDS_ALL);
@@ -103,6 +107,8 @@ static void first_schema(void **state)
 	assert_string_equal(env->entry, "e");
 	assert_null(env->location);
 	assert_null(env->options);
+	assert_null(env->new_name);
+	assert_int_equal(env->protected, 0);
 	assert_int_equal(f->envs[1]->intent, INTENT_PURGE);
 	for (enum environment_intent intent = INTENT_CLAIM; intent <= INTENT_REBUILD; intent++) {
 		f->envs[0]->intent = intent;
@@ -184,7 +190,7 @@ static void empty_file(void **state)
 	store_start(f->store);
 	put(f, ID_A, "a", STATE_READY, NULL);
 	close_store(f);
-	assert_int_equal(number(f, "PRAGMA user_version"), 2);
+	assert_int_equal(number(f, "PRAGMA user_version"), 3);
 	assert_int_equal(number(f, "PRAGMA application_id"), 1986358884);
 	assert_int_equal(number(f, "SELECT count(*) FROM environment"), 1);
 	assert_int_equal(number(f,

@@ -80,7 +80,7 @@ static void newer_schema(void **state)
 	assert_int_equal(sql(f, "PRAGMA user_version = 99"), SQLITE_OK);
 	assert_null(store_open(f->fd, "/o'b/r", &why, &note));
 	assert_null(note);
-	assert_string_equal(why, "the catalog has schema 99, and this venvd knows only up to 2\n"
+	assert_string_equal(why, "the catalog has schema 99, and this venvd knows only up to 3\n"
 	    "hint: mv '/o'\\''b/r/.venvd/catalog.db' '/o'\\''b/r/.venvd/catalog.db.newer'"
 	    "  # only history is lost, the environments are found again");
 	free(why);
@@ -105,18 +105,18 @@ static void newer_schema_in_the_log(void **state)
 		open_store(f);
 		close_store(f);
 		sqlite3_open(name, &db);
-		sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA user_version = 3", NULL, NULL,
+		sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA user_version = 4", NULL, NULL,
 		    NULL);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(faccessat(f->fd, "catalog.db-wal", F_OK, 0), 0);
 	assert_null(store_open(f->fd, "/r", &why, &note));
-	assert_non_null(strstr(why, "schema 3"));
+	assert_non_null(strstr(why, "schema 4"));
 	free(why);
 	/* It moves aside whole: nothing of it is left in the log. */
 	assert_int_equal(faccessat(f->fd, "catalog.db-wal", F_OK, 0), -1);
-	assert_int_equal(number(f, "PRAGMA user_version"), 3);
+	assert_int_equal(number(f, "PRAGMA user_version"), 4);
 }
 
 static void overwrite(const struct fixture *f, off_t at, size_t len)
