@@ -28,6 +28,8 @@
 
 #define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
 #define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
+#define LOG_PAGE (4096 + 24)            /* a page in the log has a header of its own */
+#define LOG_BYTES ((CHECKPOINT_PAGES + 64) * LOG_PAGE) /* the log's length from the first commit on */
 #define KEPT_MAX 65536                  /* operations kept while the disk is full */
 #define TRIM_EVERY 1024                 /* request ids put between two looks at their number */
 
@@ -88,6 +90,7 @@ struct store {
 	sqlite3 *db;
 	sqlite3_stmt *prepared[STATEMENT_COUNT];
 	int log_pages;                  /* in the write-ahead log, as the last commit said */
+	bool log_lengthened;            /* or there was no room for it */
 	unsigned requests_put;          /* since they were last trimmed */
 	struct store_queue kept;        /* the thread's own */
 
@@ -536,14 +539,21 @@ static int trim_requests(struct store *store)
 	return run(store, TRIM_REQUESTS);
 }
 
-/* The errno of the last system call that failed on the file (the catalog) or the journal (its log);
- * sqlite3_system_errno() does not know it after a commit. */
-static int last_errno(sqlite3 *db, int which)
+/* The file (the catalog) or the journal (its log), as SQLite has it open; NULL: there is none. */
+static sqlite3_file *open_file_of(sqlite3 *db, int which)
 {
 	sqlite3_file *file = NULL;
+
+	return sqlite3_file_control(db, NULL, which, &file) == SQLITE_OK && file && file->pMethods ? file : NULL;
+}
+
+/* The errno of the last system call that failed on it; sqlite3_system_errno() does not know it after a commit. */
+static int last_errno(sqlite3 *db, int which)
+{
+	sqlite3_file *file = open_file_of(db, which);
 	int error = 0;
 
-	if (sqlite3_file_control(db, NULL, which, &file) == SQLITE_OK && file && file->pMethods)
+	if (file)
 		file->pMethods->xFileControl(file, SQLITE_FCNTL_LAST_ERRNO, &error);
 	return error;
 }
@@ -611,6 +621,28 @@ static void checkpoint(struct store *store, int mode)
 	die_unless_full(store, rc, "a checkpoint");
 }
 
+/* Zeros behind what is in the log; they end it for whoever reads it after a crash. A commit into a file that is long
+ * enough changes no size and no extent: the file system has nothing to put into its own journal, which is half of
+ * what a commit costs. It finds its room on a full disk, too. */
+static void lengthen_log(struct store *store)
+{
+	static const char zeros[64 * 1024];
+	sqlite3_file *log = open_file_of(store->db, SQLITE_FCNTL_JOURNAL_POINTER);
+	sqlite3_int64 before = 0;
+
+	store->log_lengthened = true;
+	if (!log)
+		return;
+	int rc = log->pMethods->xFileSize(log, &before);
+	for (sqlite3_int64 at = before; rc == SQLITE_OK && at < LOG_BYTES; at += (int)sizeof(zeros))
+		rc = log->pMethods->xWrite(log, zeros, (int)sizeof(zeros), at);
+	if (rc == SQLITE_OK)
+		rc = log->pMethods->xSync(log, SQLITE_SYNC_NORMAL);
+	else if (is_full(store->db, rc))
+		log->pMethods->xTruncate(log, before);  /* what is left is not ours alone */
+	die_unless_full(store, rc, "making its log longer");
+}
+
 static void *store_thread(void *arg)
 {
 	struct store *store = arg;
@@ -629,6 +661,8 @@ static void *store_thread(void *arg)
 		/* Nobody waits for this: what it moves is safe already. */
 		if (store->log_pages >= CHECKPOINT_PAGES)
 			checkpoint(store, SQLITE_CHECKPOINT_PASSIVE);
+		else if (ok && !store->log_lengthened)
+			lengthen_log(store);
 	}
 	return NULL;
 }
