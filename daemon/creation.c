@@ -115,8 +115,8 @@ static void creation_cancel(struct operation *op)
 
 static json_t *creation_identity(const char *op, const struct environment *env, const char *entry)
 {
-	return json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", op, "name", env->name,
-	    "ino", (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", entry);
+	return json_pack("{s:s,s:s,s:I,s:I,s:s,s:s*}", "op", op, "name", env->name, "ino", (json_int_t)env->ino,
+	    "btime", (json_int_t)env->btime_ns, "entry", entry, "path", env->location);
 }
 
 /* --- the way back --- */
@@ -288,8 +288,6 @@ static void creation_roll_back(struct creation *c)
 		creation_look(c);
 	} else if (c->went) {
 		json_t *order = creation_identity("discard", c->op.env, c->entry);
-		if (c->op.env->location != NULL)
-			json_object_set_new(order, "path", json_string(c->op.env->location));
 		if (!jobs_short(c->op.venvd->jobs, order, creation_discarded, c))
 			creation_discarded(ERROR_FAILED, NULL, c);
 	} else {
@@ -685,7 +683,8 @@ static void creation_replace(struct creation *c)
 	c->previous = previous;
 	free(env->entry);
 	env->entry = xstrdup(previous->entry);
-	json_t *order = json_pack("{s:s,s:s}", "op", "packages", "name", env->name);
+	json_t *order = json_pack("{s:s,s:s}", "op", "packages", env->location != NULL ? "path" : "name",
+	    env->location != NULL ? env->location : env->name);
 	c->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], NULL, creation_listed, c);
 	if (c->job == NULL) {
 		creation_fail_busy(c);

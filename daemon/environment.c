@@ -184,14 +184,17 @@ static void add_component(struct text *out, const char *name)
 static void add_path(struct text *out, enum field field, const struct environment *env,
     const char *root, const char *below)
 {
-	bool elsewhere = env->location && env->state != STATE_TRASHED;
+	const char *base = env->location ? strrchr(env->location, '/') : NULL;
+	bool trashed = env->state == STATE_TRASHED && env->entry;
+	_cleanup_free_ char *parent = base && trashed ? xstrndup(env->location, (size_t)(base - env->location)) : NULL;
+	_cleanup_free_ char *beside = parent ? xasprintf(PATH_BESIDE, base + 1) : NULL;
 	add_key(out, field);
-	text_add_json(out, elsewhere ? env->location : strcmp(root, "/") == 0 ? "" : root);
-	if (env->state == STATE_TRASHED && env->entry) {
-		add_component(out, PATH_STATE "/" PATH_TRASH);
+	text_add_json(out, parent ? parent : base ? env->location : strcmp(root, "/") == 0 ? "" : root);
+	if (trashed) {
+		add_component(out, beside ? beside : PATH_STATE "/" PATH_TRASH);
 		add_component(out, env->entry);
 		add_component(out, PATH_TREE);
-	} else if (!elsewhere) {
+	} else if (!base) {
 		add_component(out, env->name);
 	}
 	if (below)

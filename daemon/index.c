@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The environments in memory. Two sorted arrays (live by name; the trash by name, the newest
- * first), a hash of the ids, and a heap of the trash by expiry, all of the same nodes. Insertion
+ * The environments in memory. Sorted arrays (live by name; the trash by name, the newest first; the live ones
+ * elsewhere by location), a hash of the ids, and a heap of the trash by expiry, all of the same nodes. Insertion
  * moves what lies behind, which for 100,000 pointers is some tens of microseconds, and nothing
  * where names come in order.
  *
  * A node keeps its own copy of what it is sorted and counted by (state, deletion, expiry): whoever
  * changes those in an environment and then says so finds it again, and the counts are those of the
- * nodes. Invariants: live names are unique; ids need not be (a trash entry may have been copied by
+ * nodes. A location never changes while its environment is live. Invariants: live names are unique; ids need not be (a trash entry may have been copied by
  * hand), so a node is always looked for by its environment's address. Says nothing to the store,
  * nor to anybody else.
  */
 #include <assert.h>
 #include <string.h>
+#include "bounds.h"
 #include "index.h"
 
 struct node {
@@ -31,6 +32,7 @@ struct list {
 
 struct index {
 	struct list live, trash;        /* sorted */
+	struct list located;            /* sorted: the live ones that have a location, by that */
 	struct list due;                /* a heap: the trash by expiry, the earliest first */
 	struct node **buckets;
 	size_t bucket_count;            /* a power of two */
@@ -97,6 +99,23 @@ static size_t trash_position(const struct index *index, const char *name, int64_
 		size_t middle = low + (high - low) / 2;
 		int order = trash_order(index->trash.nodes[middle], name, deleted_at, id);
 		if (order < 0 || (beyond && order == 0))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The first one elsewhere whose location is not before the first len bytes of path. */
+static size_t location_position(const struct index *index, const char *path, size_t len)
+{
+	size_t low = 0, high = index->located.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const char *location = index->located.nodes[middle]->env->location;
+		int order = strncmp(location, path, len);
+		if (order < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -212,24 +231,35 @@ static void enter(struct index *index, struct node *node, enum environment_state
 		size_t at = live_position(index, env->name, false);
 		assert(!index_get(index, env->name));
 		list_insert(&index->live, at, node);
+		if (env->location)
+			list_insert(&index->located,
+			    location_position(index, env->location, strlen(env->location)), node);
 	}
 }
 
-static void leave(struct index *index, struct node *node)
+/* Where node is, which must be there: at `at` or behind others that sort the same. */
+static void list_take(struct list *list, size_t at, const struct node *node)
 {
-	struct list *list = node->state == STATE_TRASHED ? &index->trash : &index->live;
-	size_t at = node->state == STATE_TRASHED ?
-	    trash_position(index, node->env->name, node->deleted_at, node->env->id, false) :
-	    live_position(index, node->env->name, false);
-
-	/* Copies of one trash entry lie side by side. */
 	while (at < list->count && list->nodes[at] != node)
 		at++;
 	assert(at < list->count);
 	list_remove(list, at);
-	if (node->state == STATE_TRASHED)
-		due_remove(index, node);
+}
+
+static void leave(struct index *index, struct node *node)
+{
+	const struct environment *env = node->env;
+
 	index->counts[node->state]--;
+	if (node->state == STATE_TRASHED) {
+		list_take(&index->trash, trash_position(index, env->name, node->deleted_at, env->id, false), node);
+		due_remove(index, node);
+		return;
+	}
+	list_take(&index->live, live_position(index, env->name, false), node);
+	if (env->location)
+		list_take(&index->located,
+		    location_position(index, env->location, strlen(env->location)), node);
 }
 
 struct index *index_new(void)
@@ -255,6 +285,7 @@ void index_free(struct index *index)
 		return;
 	list_free(&index->live);
 	list_free(&index->trash);
+	free(index->located.nodes);
 	free(index->due.nodes);
 	free(index->buckets);
 	free(index);
@@ -267,6 +298,19 @@ struct environment *index_get(const struct index *index, const char *name)
 	if (at == index->live.count || strcmp(index->live.nodes[at]->env->name, name) != 0)
 		return NULL;
 	return index->live.nodes[at]->env;
+}
+
+struct environment *index_get_location(const struct index *index, const char *path)
+{
+	for (size_t len = strnlen(path, LIMIT_PYTHON_BYTES); len > 0; len--) {
+		if (path[len] != '\0' && path[len] != '/')
+			continue;
+		size_t at = location_position(index, path, len);
+		const char *location = at < index->located.count ? index->located.nodes[at]->env->location : "";
+		if (strncmp(location, path, len) == 0 && location[len] == '\0')
+			return index->located.nodes[at]->env;
+	}
+	return NULL;
 }
 
 struct environment *index_get_id(const struct index *index, const char *id)

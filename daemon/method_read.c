@@ -183,7 +183,7 @@ void method_get(struct venvd *v, struct request *r)
 		request_reply(r, method_environment(v, env));
 }
 
-/* The environment that a path lies in: the component behind either spelling of the root. */
+/* The environment that a path lies in: the component behind either spelling of the root, else one elsewhere. */
 static const struct environment *prompt_by_path(const struct venvd *v, const char *path)
 {
 	const char *const roots[] = { v->config.root, root_real(v->root) };
@@ -198,7 +198,7 @@ static const struct environment *prompt_by_path(const struct venvd *v, const cha
 		_cleanup_free_ char *component = xstrndup(name, strcspn(name, "/"));
 		return index_get(v->index, component);
 	}
-	return NULL;
+	return index_get_location(v->index, path);
 }
 
 void method_prompt(struct venvd *v, struct request *r)

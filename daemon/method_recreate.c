@@ -72,8 +72,6 @@ static bool recreate_refuse_state(struct request *r, const struct environment *e
 		reason = xstrdup("another operation is under way");
 	} else if (env->state == STATE_FOREIGN) {
 		reason = xasprintf("it is not venvd's to replace: %s", env->problem != NULL ? env->problem : "foreign");
-	} else if (env->location != NULL) {
-		reason = xstrdup("it is not in the root: create it again with --path and --clear");
 	}
 	if (reason != NULL)
 		request_error(r, code, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
@@ -96,7 +94,7 @@ void method_recreate(struct venvd *v, struct request *r)
 	json_t *options = recreate_options(env, r);
 	struct creation_plan plan = {
 		.options = options, .caller = method_caller(r), .replaces = true,
-		.in_place = json_is_true(json_object_get(options, "upgradeDeps")),
+		.in_place = json_is_true(json_object_get(options, "upgradeDeps")) || env->location != NULL,
 		.any_python = json_array_size(json_object_get(options, "python")) == 0,
 	};
 	if (plan.any_python)

@@ -22,7 +22,8 @@
  *   no row                                      trash/ENTRY with a tree    row made from its record
  *
  * The trash is never emptied because a row is missing. All of the stage goes. What lies elsewhere (rows with a
- * location) is not looked for in the root: it is kept, and looked into later.
+ * location) is not looked for, for that may take long: it is believed to be where its row would have it in the end
+ * (a delete has happened, a restore has not), and when it is looked into later it is where it is seen.
  */
 #include <string.h>
 
@@ -124,17 +125,43 @@ static bool reconcile_same(const struct environment *env, const json_t *found)
 	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
 }
 
-/* By its name, or by its path if it lies elsewhere: those are few. */
-static struct environment *reconcile_looked_at(const struct venvd *v, const json_t *found)
+static void reconcile_intent_taken_back(struct venvd *v, struct environment *env)
+{
+	env->intent = INTENT_NONE;
+	env->deleted_at = 0;
+	free(env->entry);
+	env->entry = NULL;
+	store_put(v->store, env, NULL, NULL);
+}
+
+/* What the row has in the trash was seen at its own place elsewhere: its deletion never came to the rename, or it
+ * was restored. */
+static void reconcile_seen_again(struct venvd *v, const char *path, const json_t *found)
+{
+	struct environment *env = NULL;
+	do
+		env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
+		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
+	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 || env->touched ||
+	    env->busy != NULL || !reconcile_same(env, found)));
+	if (env == NULL || index_get(v->index, env->name) != NULL)
+		return;
+	index_from_trash(v->index, env, STATE_READY);
+	env->expires_at = 0;
+	reconcile_intent_taken_back(v, env);
+}
+
+/* By its name, or by its path if it lies elsewhere. */
+static struct environment *reconcile_looked_at(struct venvd *v, const json_t *found)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
-	struct environment *env = NULL;
 	if (name == NULL || name[0] != '/')
 		return name != NULL ? index_get(v->index, name) : NULL;
-	while ((env = index_next(v->index, env != NULL ? env->name : NULL)) != NULL)
-		if (env->location != NULL && strcmp(env->location, name) == 0)
-			break;
-	return env;
+	struct environment *env = index_get_location(v->index, name);
+	if (env == NULL || strcmp(env->location, name) != 0)
+		reconcile_seen_again(v, name, found);
+	env = index_get_location(v->index, name);
+	return env != NULL && strcmp(env->location, name) == 0 ? env : NULL;
 }
 
 static void reconcile_drop(struct venvd *v, struct environment *env)
@@ -190,9 +217,11 @@ static void reconcile_look_frame(const char *kind, const json_t *frame, void *ar
 
 static void reconcile_look_done(enum error_code code, const json_t *result, void *arg)
 {
-	(void)result, (void)arg;
+	struct venvd *v = arg;
+	(void)result;
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
 		log_warning("the environments could not all be looked into");
+	retention_arm(v->retention);
 }
 
 /* --- ready --- */
@@ -224,7 +253,9 @@ static void reconcile_step(struct reconcile *rec)
 	if (rec->waiting > 0)
 		return;
 	struct venvd *v = rec->venvd;
-	retention_arm(v->retention);
+	/* Nothing of what may not be in the trash at all is removed before it has been looked for. */
+	if (json_array_size(rec->paths) == 0)
+		retention_arm(v->retention);
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
 	if (json_array_size(rec->empty) > 0 && !v->stopping)
@@ -365,7 +396,10 @@ static void reconcile_take_over(struct reconcile *rec, struct environment *env, 
 	environment_free(row);
 	store_put(v->store, env, NULL, NULL);
 	reconcile_drop(v, old);
-	json_array_append_new(rec->known, json_string(env->name));
+	if (env->location != NULL)
+		json_array_append_new(rec->paths, json_string(env->location));
+	else
+		json_array_append_new(rec->known, json_string(env->name));
 }
 
 static void reconcile_restored(enum error_code code, const json_t *result, void *arg)
@@ -373,7 +407,9 @@ static void reconcile_restored(enum error_code code, const json_t *result, void 
 	struct rollback *back = arg;
 	struct reconcile *rec = back->rec;
 	struct environment *old = reconcile_predecessor(rec->venvd, back->env);
-	if (code == ERROR_NONE && old != NULL) {
+	/* Elsewhere nobody has looked before: it may be gone from both places. */
+	bool lost = code == ERROR_NOT_IN_TRASH && back->env->location != NULL;
+	if ((code == ERROR_NONE || lost) && old != NULL) {
 		reconcile_take_over(rec, back->env, old);
 	} else {
 		log_error("'%s' could not be taken back out of the trash: %s", back->env->name,
@@ -392,20 +428,21 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	struct environment *old = reconcile_predecessor(v, env);
 	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
 	replay_forget_environment(v->replay, env->id, env->created_at);
-	if (old != NULL && reconcile_claim_name(rec, old)) {
+	if (old != NULL && old->location == NULL && reconcile_claim_name(rec, old)) {
 		json_array_remove(rec->known, json_array_size(rec->known) - 1);
 		reconcile_take_over(rec, env, old);     /* it had not been moved yet */
 		return;
 	}
 	/* An entry that is not in the list any more was found good, and its row kept. */
-	if (old == NULL || (entry != NULL && !json_is_true(json_object_get(entry, "tree")))) {
+	if (old == NULL || (old->location == NULL && entry != NULL &&
+	    !json_is_true(json_object_get(entry, "tree")))) {
 		reconcile_drop(v, env);
 		return;
 	}
 	struct rollback *back = xcalloc(1, sizeof(*back));
 	*back = (struct rollback){ rec, env };
-	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", "restore", "name", env->name, "ino",
-	    (json_int_t)old->ino, "btime", (json_int_t)old->btime_ns, "entry", old->entry);
+	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s,s:s*}", "op", "restore", "name", env->name, "ino",
+	    (json_int_t)old->ino, "btime", (json_int_t)old->btime_ns, "entry", old->entry, "path", old->location);
 	rec->waiting++;
 	if (!jobs_short(v->jobs, order, reconcile_restored, back))
 		reconcile_restored(ERROR_FAILED, NULL, back);
@@ -435,10 +472,9 @@ static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 {
 	struct rollback *back = xcalloc(1, sizeof(*back));
 	*back = (struct rollback){ rec, env };
-	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:o}", "op", "discard", "name", env->name, "ino",
-	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", reconcile_stage_entry(env));
-	if (env->location != NULL)
-		json_object_set_new(order, "path", json_string(env->location));
+	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:o,s:s*}", "op", "discard", "name", env->name, "ino",
+	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", reconcile_stage_entry(env),
+	    "path", env->location);
 	rec->waiting++;
 	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
 		reconcile_discarded(ERROR_FAILED, NULL, back);
@@ -461,15 +497,6 @@ static bool reconcile_claim_trash(struct reconcile *rec, struct environment *env
 	return true;
 }
 
-static void reconcile_intent_taken_back(struct venvd *v, struct environment *env)
-{
-	env->intent = INTENT_NONE;
-	env->deleted_at = 0;
-	free(env->entry);
-	env->entry = NULL;
-	store_put(v->store, env, NULL, NULL);
-}
-
 /* Its tree is in the trash. */
 static void reconcile_deleted(struct venvd *v, struct environment *env)
 {
@@ -483,12 +510,10 @@ static void reconcile_deleted(struct venvd *v, struct environment *env)
 static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
-	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
-		reconcile_deleted(v, env);
-		return;
-	}
 	json_array_append_new(rec->paths, json_string(env->location));
-	if (env->intent == INTENT_CREATE) {
+	if (env->intent == INTENT_DELETE) {
+		reconcile_deleted(v, env);
+	} else if (env->intent == INTENT_CREATE) {
 		reconcile_roll_back(rec, env);
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
@@ -547,15 +572,14 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
-	if (reconcile_claim_trash(rec, env)) {
+	if (env->location != NULL || reconcile_claim_trash(rec, env)) {
+		if (env->location != NULL)
+			json_array_append_new(rec->paths, json_string(env->location));
 		if (env->intent == INTENT_PURGE) {
 			env->expires_at = 1;    /* due at once */
 			index_to_trash(v->index, env);
 		}
-	} else if (index_get(v->index, env->name) == NULL &&
-	           (env->location != NULL || reconcile_claim_name(rec, env))) {
-		if (env->location != NULL)
-			json_array_append_new(rec->paths, json_string(env->location));
+	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;
 		reconcile_intent_taken_back(v, env);

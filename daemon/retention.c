@@ -118,8 +118,8 @@ static void purge_intent_on_disk(bool ok, void *arg)
 		/* Removing frees space, and the record in the trash makes the row again: go on without it. */
 		log_warning("the catalog's file system is full");
 	}
-	json_t *order = json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
-	    p->env->entry);
+	json_t *order = json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash", "entries",
+	    p->env->entry, "path", p->env->location);
 	bool awaited = p->done != retention_purged;
 	if ((awaited ? job_start : job_start_background)(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
 		purge_end(p, "no worker takes it now");

@@ -23,8 +23,9 @@
  * trash    {name, ino, btime, entry, record:{...}, path|absent}
  *          makes trash/ENTRY/, writes and syncs record.json, then renames NAME to trash/ENTRY/tree
  *          -> {}   NoSuchEnvironment if NAME is gone or is another; Unsupported on EXDEV (the entry is
- *          taken away again; reason says that this file system cannot move it, or with path that it is
- *          on another one)
+ *          taken away again; reason says that this file system cannot move it)
+ *          With path, here and in restore, the entry is in the trash beside it (PATH_BESIDE in its directory),
+ *          which is made and taken away as it is needed.
  * restore  {entry, name, ino, btime, path|absent}
  *          renameat2(trash/ENTRY/tree -> NAME, NOREPLACE), then takes the rest of the entry away
  *          -> {}   AlreadyExists {name}; NotInTrash {name}
@@ -92,9 +93,11 @@
  * packages {name | trash: ENTRY | path}     read from dist-info, no Python is run
  *          -> {packages:[{name, version, directUrl|absent, editable:true|absent}]}
  * python   {verb:"add"|"remove", path, probeMs, caller} -> {interpreter} or {}
- * purge    {where:"trash"|"stage", entries:[...]}
+ * purge    {where:"trash"|"stage", entries:[...], path|absent}
  *          trash: each first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
  *          link or over a mount -> {removed:N, kept:[reason...]}
+ *          With path: the first entry, of the trash beside that; its tree is renamed to PATH_REST there. What
+ *          cannot be removed is an error then.
  * purge-name {name, ino, btime, entry, path|absent}            delete --now
  *          to stage/ENTRY, root synced, removed; where it cannot be renamed (EXDEV), removed in place -> {}
  * scan     {}   names only, no stat of an environment

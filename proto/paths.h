@@ -13,6 +13,8 @@
 #define PATH_TRASH "trash"
 #define PATH_RECORD "record.json"       /* in PATH_TRASH/ENTRY, beside PATH_TREE */
 #define PATH_TREE "tree"
+#define PATH_REST "rest"                /* what was PATH_TREE, on its way to be removed where there is no stage */
+#define PATH_BESIDE ".%s.venvd-trash"   /* the trash of one elsewhere, beside it, by its base name */
 #define PATH_IMAGES "images"            /* in PATH_STATE: KEY/manifest.json, KEY/tree */
 #define PATH_POOL "pool"                /* in PATH_STATE: BUCKET/ENTRY, each complete but for what bears its path */
 #define PATH_INTERPRETERS "interpreters" /* in PATH_STATE: what each said of itself, a file each */

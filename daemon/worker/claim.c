@@ -436,7 +436,7 @@ void claim_publish(struct claim *c, const struct places *p)
 {
 	if (settle(c, p) < 0 || (c->replaces && trash_move(&c->old, p, &c->failure) < 0)) {
 		if (c->prepared)
-			trash_remove_entry(p, c->old.entry);
+			trash_remove_entry(&c->old, p);
 		return;
 	}
 	c->moved = true;

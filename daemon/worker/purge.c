@@ -2,7 +2,8 @@
 /*
  * The orders that remove for good. What is to go is first moved into the stage, and that move is on the
  * disk before the first unlink: after a crash there is a whole tree in its place or a rest in the stage
- * that nobody takes for an environment.
+ * that nobody takes for an environment. The trash beside one elsewhere has no stage: there a tree gets another
+ * name first, in its own entry.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +15,7 @@
 #include "place.h"
 #include "remove.h"
 #include "talk.h"
+#include "trash.h"
 
 static int answer(struct removal *r, json_t **ret, struct failure *f)
 {
@@ -65,11 +67,32 @@ static int empty_trash(struct removal *r, int stage, json_t *entries, struct fai
 	return 0;
 }
 
+/* An entry of the trash beside path, if it is there. */
+static int empty_beside(struct removal *r, const char *path, const char *entry, struct failure *f)
+{
+	const char *base = "";
+	_cleanup_fd_ int parent = place_open_parent(path, &base);
+	_cleanup_fd_ int beside = parent < 0 ? -1 : trash_open_beside(parent, base, false);
+	_cleanup_fd_ int fd = beside < 0 ? -1 : place_open(beside, entry, O_RDONLY | O_DIRECTORY);
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+		return 0;
+	if (fd < 0 || (place_move(fd, PATH_TREE, fd, PATH_REST) < 0 && errno != ENOENT) || fsync(fd) < 0)
+		return failure_errno(f, "cannot take '%s' out of the trash beside '%s'", entry, path);
+	remove_contents(r, fd, NULL);
+	if (r->gone)
+		return 0;
+	if (r->kept || unlinkat(beside, entry, AT_REMOVEDIR) < 0)
+		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s' beside '%s': %s", entry, path,
+		    r->kept ? json_string_value(json_array_get(r->kept, 0)) : strerror(errno));
+	trash_leave_beside(parent, base);
+	return 0;
+}
+
 int do_purge(json_t *order, json_t **ret, struct failure *f)
 {
-	const char *where;
+	const char *where, *path = NULL;
 	json_t *entries;
-	talk_unpack(order, "{s:s, s:o}", "where", &where, "entries", &entries);
+	talk_unpack(order, "{s:s, s:o, s?s}", "where", &where, "entries", &entries, "path", &path);
 	_cleanup_removal_ struct removal r = { 0 };
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	if (stage < 0)
@@ -77,6 +100,8 @@ int do_purge(json_t *order, json_t **ret, struct failure *f)
 	for (size_t i = 0; i < json_array_size(entries); i++)
 		if (check_entry(entry_at(entries, i), f) < 0)
 			return -1;
+	if (path)
+		return empty_beside(&r, path, entry_at(entries, 0), f) < 0 ? -1 : answer(&r, ret, f);
 	if (strcmp(where, "trash") == 0 && empty_trash(&r, stage, entries, f) < 0)
 		return -1;
 	for (size_t i = 0; i < json_array_size(entries) && !r.gone; i++)

@@ -59,6 +59,21 @@ static void parent_is_gone(struct short_order *s)
 		refuse_errno(s, "open the directory that holds");
 }
 
+static void open_elsewhere(struct short_order *s, const char *path)
+{
+	struct trashing *w = &s->what;
+	bool trash = strcmp(s->op, "trash") == 0;
+	w->parent_fd = place_open_parent(path, &w->base);
+	if (w->parent_fd < 0) {
+		w->base = NULL;                 /* nothing there is to be synced */
+		parent_is_gone(s);
+		return;
+	}
+	w->beside_fd = trash_open_beside(w->parent_fd, w->base, trash);
+	if (w->beside_fd < 0 && trash)
+		refuse_errno(s, "make a trash beside");
+}
+
 static void read_order(struct short_order *s, const struct places *p)
 {
 	json_int_t id, ino, btime;
@@ -75,11 +90,7 @@ static void read_order(struct short_order *s, const struct places *p)
 	} else if (p->trash < 0 || p->stage < 0) {
 		refuse_errno(s, "open the trash and the stage for");
 	} else if (path) {
-		s->what.parent_fd = place_open_parent(path, &s->what.base);
-		if (s->what.parent_fd < 0) {
-			s->what.base = NULL;    /* nothing there is to be synced */
-			parent_is_gone(s);
-		}
+		open_elsewhere(s, path);
 	}
 }
 
@@ -114,7 +125,7 @@ static void prepare(struct short_order *s, const struct places *p)
 
 static void restore(struct short_order *s, const struct places *p)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, s->what.entry, O_RDONLY | O_DIRECTORY);
+	_cleanup_fd_ int fd = trash_open_entry(&s->what, p);
 	const char *name;
 	int to = trash_origin(&s->what, &name);
 	s->tidy = true;
@@ -187,14 +198,18 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 		if (sync_errno && s->failure.code == ERROR_NONE)
 			failure_sync(&s->failure);
 		if (s->tidy && !sync_errno)
-			trash_remove_entry(p, s->what.entry);
+			trash_remove_entry(&s->what, p);
+		if (s->what.base)
+			trash_leave_beside(s->what.parent_fd, s->what.base);
 		if (s->failure.code != ERROR_NONE)
 			talk_fail(s->order, &s->failure);
 		else
 			talk_answer(s->order, NULL);
 	}
-	if (s->what.base)
+	if (s->what.base) {
+		cleanup_fd(&s->what.beside_fd);
 		cleanup_fd(&s->what.parent_fd);
+	}
 	failure_done(&s->failure);
 	json_decref(s->order);
 }

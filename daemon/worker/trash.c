@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The trash's side of orders. In two steps, so that no tree lies in the trash without its record: the records of
- * a whole batch are written and synced before the first rename. The root's sync is the caller's.
+ * The trash's side of orders. In two steps, so that no tree lies in a trash without its record: the records of
+ * a whole batch are written and synced before the first rename. The syncs of the directories are the caller's.
+ *
+ * What lies in the root goes to the root's trash. What lies elsewhere, perhaps on another file system, goes to one beside
+ * it, which is made for it and goes with its last entry.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,6 +15,8 @@
 #include "orders.h"
 #include "paths.h"
 #include "trash.h"
+
+#define IGNORE_FILE ".gitignore"
 
 int trash_origin(const struct trashing *t, const char **ret_name)
 {
@@ -23,12 +29,92 @@ static int no_such_environment(const struct trashing *t, struct failure *f)
 	return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{so}", "name", failure_text(t->name)));
 }
 
-void trash_remove_entry(const struct places *p, const char *entry)
+/* --- beside --- */
+
+/* Where another user could have put it, or could put something into it, is no place for ours. */
+static int check_owner(int fd)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, entry, O_PATH | O_DIRECTORY);
-	if (fd >= 0)
-		unlinkat(fd, PATH_RECORD, 0);
-	unlinkat(p->trash, entry, AT_REMOVEDIR);
+	struct stat st;
+	if (fstat(fd, &st) < 0)
+		return -1;
+	errno = EPERM;
+	return st.st_uid == geteuid() && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 ? 0 : -1;
+}
+
+/* Version control has no interest in it. */
+static void write_ignore(int fd)
+{
+	static const char words[] = "# Made by venvd\n*\n";
+	_cleanup_fd_ int file = openat(fd, IGNORE_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (file >= 0 && fd_write_all(file, words, sizeof(words) - 1) < 0)
+		unlinkat(fd, IGNORE_FILE, 0);
+}
+
+int trash_open_beside(int parent_fd, const char *base, bool make)
+{
+	_cleanup_free_ char *name = xasprintf(PATH_BESIDE, base);
+	bool made = make && mkdirat(parent_fd, name, 0700) == 0;
+	if (make && !made && errno != EEXIST)
+		return -1;
+	_cleanup_fd_ int fd = place_open(parent_fd, name, O_RDONLY | O_DIRECTORY);
+	if (fd < 0 || check_owner(fd) < 0)
+		return -1;
+	if (made)
+		write_ignore(fd);
+	int ret = fd;
+	fd = -1;
+	return ret;
+}
+
+static bool holds_nothing(int fd)
+{
+	int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = own < 0 ? NULL : fdopendir(own);
+	const struct dirent *d = NULL;
+	if (!dir) {
+		cleanup_fd(&own);
+		return false;
+	}
+	while ((d = readdir(dir)))
+		if (strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0 && strcmp(d->d_name, IGNORE_FILE) != 0)
+			break;
+	closedir(dir);
+	return !d;
+}
+
+void trash_leave_beside(int parent_fd, const char *base)
+{
+	_cleanup_free_ char *name = xasprintf(PATH_BESIDE, base);
+	_cleanup_fd_ int fd = trash_open_beside(parent_fd, base, false);
+	if (fd < 0 || !holds_nothing(fd))
+		return;
+	unlinkat(fd, IGNORE_FILE, 0);
+	unlinkat(parent_fd, name, AT_REMOVEDIR);
+}
+
+/* --- entries --- */
+
+/* The directory that its entry is in, or will be; -1. */
+static int entry_home(const struct trashing *t, const struct places *p)
+{
+	return t->base ? t->beside_fd : p->trash;
+}
+
+int trash_open_entry(const struct trashing *t, const struct places *p)
+{
+	int home = entry_home(t, p);
+	errno = ENOENT;
+	return home < 0 ? -1 : place_open(home, t->entry, O_RDONLY | O_DIRECTORY);
+}
+
+void trash_remove_entry(const struct trashing *t, const struct places *p)
+{
+	int home = entry_home(t, p);
+	_cleanup_fd_ int fd = trash_open_entry(t, p);
+	if (fd < 0)
+		return;
+	unlinkat(fd, PATH_RECORD, 0);
+	unlinkat(home, t->entry, AT_REMOVEDIR);
 }
 
 static int write_record(int entry_fd, const json_t *record)
@@ -43,9 +129,9 @@ static int write_record(int entry_fd, const json_t *record)
 
 int trash_prepare(const struct trashing *t, const struct places *p, struct failure *f)
 {
-	if (mkdirat(p->trash, t->entry, 0700) < 0 && errno != EEXIST)
+	if (mkdirat(entry_home(t, p), t->entry, 0700) < 0 && errno != EEXIST)
 		return failure_errno(f, "cannot make a place in the trash for '%s'", t->name);
-	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
+	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	if (fd >= 0 && place_is(fd, PATH_TREE, t->want))
 		return 1;
 	const char *name;
@@ -56,23 +142,18 @@ int trash_prepare(const struct trashing *t, const struct places *p, struct failu
 		failure_errno(f, "cannot write the record of '%s'", t->name);
 	else
 		return 0;
-	trash_remove_entry(p, t->entry);
+	trash_remove_entry(t, p);
 	return -1;
 }
 
 int trash_move(const struct trashing *t, const struct places *p, struct failure *f)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
+	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	const char *name;
 	int from = trash_origin(t, &name);
 	if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
 		return 0;
-	if (errno == EXDEV && t->base) {
-		_cleanup_free_ char *command = xasprintf("venvctl delete --now %s", t->name);
-		failure_set(f, ERROR_UNSUPPORTED, json_pack("{sososo}", "name", failure_text(t->name),
-		    "reason", failure_text("it is on another file system than the trash"), "command",
-		    failure_text(command)));
-	} else if (errno == EXDEV) {
+	if (errno == EXDEV) {
 		_cleanup_free_ char *reason = xasprintf(
 		    "this file system cannot move '%s' to the trash", t->name);
 		failure_set(f, ERROR_UNSUPPORTED, json_pack("{soso}", "name", failure_text(t->name),
@@ -82,17 +163,17 @@ int trash_move(const struct trashing *t, const struct places *p, struct failure 
 	} else {
 		failure_errno(f, "cannot move to the trash '%s'", t->name);
 	}
-	trash_remove_entry(p, t->entry);
+	trash_remove_entry(t, p);
 	return -1;
 }
 
 int trash_undo(const struct trashing *t, const struct places *p)
 {
-	_cleanup_fd_ int fd = place_open(p->trash, t->entry, O_RDONLY | O_DIRECTORY);
+	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	const char *name;
 	int from = trash_origin(t, &name);
 	if (fd < 0 || place_move(fd, PATH_TREE, from, name) < 0)
 		return -1;
-	trash_remove_entry(p, t->entry);
+	trash_remove_entry(t, p);
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Into the trash by rename, each with its own record. */
+/* Into the trash by rename, each with its own record. The trash of one elsewhere lies beside it. */
 #ifndef VENVD_WORKER_TRASH_H
 #define VENVD_WORKER_TRASH_H
 #include <jansson.h>
@@ -11,14 +11,22 @@ struct places {
 	int trash, stage, pool;
 };
 
-/* What goes: NAME of that identity, to trash/ENTRY/tree. All borrowed. */
+/* What goes: NAME of that identity, to ENTRY/tree of its trash. All borrowed. */
 struct trashing {
 	const char *name, *entry;
 	struct identity want;
 	const json_t *record;
 	const char *base;       /* not NULL: it is not in the root, but has this name in parent_fd */
 	int parent_fd;
+	int beside_fd;          /* with base: the trash beside it, or -1: there is none */
 };
+
+/* The trash beside parent_fd/base; made if it is to be and is not there. -1 with errno, EPERM if it is not ours
+ * alone: then somebody else has put it there. */
+int trash_open_beside(int parent_fd, const char *base, bool make);
+/* It goes away when nothing is in it any more. */
+void trash_leave_beside(int parent_fd, const char *base);
+
 /* Where it is when it is not in the trash. */
 int trash_origin(const struct trashing *, const char **ret_name);
 
@@ -30,6 +38,8 @@ int trash_move(const struct trashing *, const struct places *, struct failure *)
 /* The rename back, and the entry away. */
 int trash_undo(const struct trashing *, const struct places *);
 
+/* Its entry, which holds PATH_TREE; -1. */
+int trash_open_entry(const struct trashing *, const struct places *);
 /* An entry without its tree goes away. */
-void trash_remove_entry(const struct places *, const char *entry);
+void trash_remove_entry(const struct trashing *, const struct places *);
 #endif

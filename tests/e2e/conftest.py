@@ -260,6 +260,17 @@ def venvctl(root, tmp_path):
 
 
 @pytest.fixture
+def fake(tmp_path):
+    """An interpreter whose venv says no when it is told to, and can be held: its path, the gate, where `no` and
+    `hold` are put."""
+    import wire
+    gate = wire.Gate(tmp_path / "gate")
+    python = wire.fake_python(tmp_path / "python", build=f"[ ! -e '{tmp_path}/hold' ] || {gate.hold}\n"
+                              f"[ ! -e '{tmp_path}/no' ] || exit 1\n")
+    return str(python), gate, tmp_path
+
+
+@pytest.fixture
 def short_root():
     """A root with a short path, for tests that need socket paths of a usual length."""
     path = tempfile.mkdtemp(prefix="vd-")

@@ -108,15 +108,9 @@ def test_deleted_and_restored_elsewhere(cli, root, tmp_path):
     cli.good("restore", "proj")
     assert path.stat().st_ino == inode and cli.show("proj")["state"] == "ready"
     cli.good("delete", "proj")
-    cli.good("shutdown")
-    for file in root.glob(".venvd/catalog.db*"):        # the record in the trash knows where it was
-        file.unlink()
-    cli.good("restore", "proj")
-    assert path.stat().st_ino == inode and cli.show("proj")["path"] == str(path)
     cli.good("restart")
-    assert cli.show("proj")["state"] == "ready" and cli.show("proj")["path"] == str(path)
     cli.good("delete", "-y", "--now", "proj")
-    assert not path.exists() and path.parent.exists() and cli("show", "proj").returncode == 3
+    assert os.listdir(path.parent) == [] and cli("show", "proj").returncode == 3
 
 
 @pytest.mark.parametrize("how", ["close", "kill the worker", "kill the daemon"])
@@ -164,9 +158,8 @@ def test_deleted_on_another_file_system(cli, tmp_path):
         pytest.skip("one file system only")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
         cli.create("far", "--path", f"{directory}/env")
-        done = cli("delete", "far")
-        assert done.returncode == 1 and "another file system" in done.stderr
-        assert done.stderr.splitlines()[-1] == "hint: venvctl delete --now far"
+        cli.good("delete", "far")
+        cli.good("restore", "far")
         assert cli.show("far")["state"] == "ready"
         cli.good("delete", "-y", "--now", "far")
         assert os.listdir(directory) == []

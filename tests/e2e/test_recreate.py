@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Recreate: the same name and id, the same options but for those given; the old tree in the trash, whatever
-happens. And --clear, --upgrade, --path, whose directories are not the daemon's to take away."""
+happens. And --clear and --upgrade, whose directories are not the daemon's to take away."""
 import contextlib
 import json
 import os
@@ -144,15 +144,6 @@ def test_a_request_id(daemon):
 
 
 # --- recreate in place: an interpreter that is not predicted ---
-
-@pytest.fixture
-def fake(tmp_path):
-    """An interpreter whose venv says no when it is told to, and can be held."""
-    gate = wire.Gate(tmp_path / "gate")
-    python = wire.fake_python(tmp_path / "python", build=f"[ ! -e '{tmp_path}/hold' ] || {gate.hold}\n"
-                              f"[ ! -e '{tmp_path}/no' ] || exit 1\n")
-    return str(python), gate, tmp_path
-
 
 def test_in_place(daemon, root, fake):
     made = create(daemon, python=fake[0])
@@ -312,68 +303,6 @@ def test_a_crash_while_it_is_cleared(start, root, fake):
     assert daemon.environments()["a"]["id"] == made["id"]
     eventually(lambda: daemon.environments()["a"]["state"] in ("ready", "broken"))
     assert (root / "a").is_dir() and daemon.trash() == []
-
-
-# --- elsewhere ---
-
-def test_elsewhere(start, root, tmp_path):
-    path = tmp_path / "project/.venv"
-    daemon = start(root)
-    made = create(daemon, "project", path=str(path))
-    assert made["path"] == str(path) and made["executable"] == f"{path}/bin/python" and made["state"] == "ready"
-    works(path)
-    assert fails(daemon, "Create", name="project", python=PYTHON).name == "AlreadyExists"
-    assert fails(daemon, "Recreate", name="project").name == "Unsupported"
-    assert create(daemon, "project", path=str(path), clear=True)["id"] == made["id"]
-    daemon.stop()
-    daemon = start(root)
-    assert daemon.environments()["project"]["path"] == str(path)
-    shutil.rmtree(path)
-    daemon.stop()
-    daemon = start(root)
-    eventually(lambda: daemon.environments()["project"]["state"] == "missing")
-    daemon.call("Delete", name="project")
-    assert daemon.environments() == {}
-
-
-def test_elsewhere_deleted_by_hand_is_forgotten(daemon, tmp_path):
-    create(daemon, "p", path=str(tmp_path / "p"))
-    shutil.rmtree(tmp_path / "p")
-    daemon.call("Delete", name="p")
-    assert daemon.environments() == {}
-
-
-def test_elsewhere_that_fails(daemon, tmp_path, fake):
-    (fake[2] / "no").touch()
-    error = fails(daemon, "Create", name="p", python=fake[0], path=str(tmp_path / "new/p"), withoutPip=True)
-    assert error.name == "InterpreterFailed"
-    assert daemon.environments() == {} and not (tmp_path / "new").exists()
-
-
-def test_elsewhere_and_a_crash(start, root, tmp_path, fake):
-    """What was made there, and only that, is taken away."""
-    daemon = start(root)
-    (fake[2] / "hold").touch()
-    c = daemon.connect()
-    c.send("Create", {"name": "p", "python": fake[0], "withoutPip": True, "path": str(tmp_path / "p")})
-    fake[1].wait()
-    daemon.kill()
-    c.close()
-    (fake[2] / "hold").unlink()
-    daemon = start(root)
-    assert daemon.environments() == {} and not (tmp_path / "p").exists()
-    eventually(lambda: wire.remains(root) == set())
-
-
-@pytest.mark.parametrize("path", ["relative", "", "x" * 5000])
-def test_unfit_paths(daemon, path):
-    assert fails(daemon, "Create", name="p", python=PYTHON, path=path).name == "InvalidParameter"
-
-
-def test_a_path_in_the_root(daemon, root):
-    for path in (root, root / "b", root / ".venvd/x"):
-        assert fails(daemon, "Create", name="b", python=PYTHON, path=str(path)).name == "Unsupported"
-    assert daemon.environments() == {}
 
 
 # --- what is asked for ---

@@ -49,6 +49,41 @@ static void empty(void **state)
 	index_free(NULL);
 }
 
+static void locations(void **state)
+{
+	static const char *const places[] = { "/p/a-b", "/p/a", "/p", "/q/a", "/p/a/b/c", "/p/a/b" };
+	struct index *index = index_new();
+	struct environment *envs[ARRAY_LENGTH(places)];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+		char name[2] = { (char)('0' + i), '\0' };
+		envs[i] = environment_new(name);
+		envs[i]->state = STATE_READY;
+		envs[i]->location = xstrdup(places[i]);
+		index_add(index, envs[i]);
+	}
+	add(index, "in the root", STATE_READY);
+	for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
+		_cleanup_free_ char *inside = xasprintf("%s/x/y", places[i]);
+		assert_ptr_equal(index_get_location(index, places[i]), envs[i]);
+		assert_ptr_equal(index_get_location(index, inside), envs[i]);
+	}
+	assert_ptr_equal(index_get_location(index, "/p/a-"), envs[2]);
+	assert_ptr_equal(index_get_location(index, "/p/a/bb"), envs[1]);
+	assert_null(index_get_location(index, "/q"));
+	assert_null(index_get_location(index, "p/a"));
+	assert_null(index_get_location(index, "/"));
+	assert_null(index_get_location(index, ""));
+	index_to_trash(index, envs[5]);
+	assert_ptr_equal(index_get_location(index, "/p/a/b"), envs[1]);
+	index_from_trash(index, envs[5], STATE_BROKEN);
+	assert_ptr_equal(index_get_location(index, "/p/a/b"), envs[5]);
+	index_remove(index, envs[2]);
+	assert_null(index_get_location(index, "/p"));
+	index_free(index);
+}
+
 static void cursors_survive(void **state)
 {
 	struct index *index = index_new();
@@ -329,6 +364,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(empty),
+		cmocka_unit_test(locations),
 		cmocka_unit_test(cursors_survive),
 		cmocka_unit_test(trash_is_ordered),
 		cmocka_unit_test(changed_keys),
