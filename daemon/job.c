@@ -10,6 +10,9 @@
  * Short orders can be repeated. When the resident worker dies they go to the next one, at most
  * LIMIT_WORKER_RESTARTS times. Claims cannot: they have told us an inode that only that worker knew.
  *
+ * Neither can long orders, but for some that bring what can be brought again and tell nothing on the way. What one
+ * that was killed has left in the stage is swept.
+ *
  * Two queues of long orders: what somebody waits for goes first, and what is done in the background never takes
  * the last free place, so that whoever comes next does not wait behind it.
  */
@@ -19,7 +22,6 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -32,10 +34,11 @@
 #include "job.h"
 #include "log.h"
 #include "orders.h"
+#include "paths.h"
+#include "spawn.h"
 
 #define JOB_GRACE_US 1000000
 #define JOB_REFUSED "as much work is waiting as this daemon takes"
-#define JOB_SOURCE_FD 16        /* descriptors for a worker are kept above those it will have */
 
 static const struct timeval at_once;
 
@@ -50,6 +53,7 @@ struct job {
 	void *arg;
 	int attempts;
 	bool claim;
+	bool repeats;                   /* a long one, that another worker can be given */
 	bool background;
 	struct worker *worker;          /* NULL while it waits */
 	enum error_code end;            /* why we ended it, ERROR_NONE if we did not */
@@ -66,6 +70,8 @@ struct worker {
 	bool background;                /* its order was, when it began */
 	struct bufferevent *socket;     /* NULL after EOF */
 	bool exited;
+	bool failed;                    /* killed, or as good as */
+	bool sweeps;                    /* after another one: nobody sweeps after it */
 	struct event *grace;
 	struct job_list orders;         /* under way; a long worker has one */
 	TAILQ_ENTRY(worker) entry;
@@ -73,7 +79,7 @@ struct worker {
 
 struct jobs {
 	struct venvd *venvd;
-	int binary, root_fd, state_fd, lock_fd;
+	struct spawn spawn;
 	int64_t last_id;
 	struct job_list waiting, later; /* long orders; those in the background */
 	size_t waiting_count, later_count, running_count, short_count;
@@ -85,6 +91,7 @@ struct jobs {
 };
 
 static void job_run_next(struct jobs *);
+static void job_queue(struct job *, bool background);
 static void worker_unref(struct worker *);
 static void worker_end(struct worker *);
 
@@ -223,66 +230,6 @@ static void worker_event_cb(struct bufferevent *socket, short what, void *arg)
 	worker_unref(w);
 }
 
-/* A copy far above the numbers that the worker gets, or -1 for -1. */
-static int job_high_fd(int fd)
-{
-	return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, JOB_SOURCE_FD);
-}
-
-static char **worker_environment(void)
-{
-	static const char *const kept[] = { "HOME", "USER", "LOGNAME", "PYENV_ROOT", "TMPDIR",
-		"ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS" };
-	char **env = xcalloc(ARRAY_LENGTH(kept) + 3, sizeof(*env));
-	size_t n = 0;
-	for (size_t i = 0; i < ARRAY_LENGTH(kept); i++) {
-		const char *value = getenv(kept[i]);
-		if (value != NULL)
-			env[n++] = xasprintf("%s=%s", kept[i], value);
-	}
-	env[n++] = xstrdup("PATH=/usr/local/bin:/usr/bin:/bin");
-	env[n++] = xstrdup("LANG=C.UTF-8");
-	return env;
-}
-
-/* The worker's side of the pair is `theirs`. Returns 0 or an errno. */
-static int worker_spawn(struct worker *w, int theirs)
-{
-	struct jobs *jobs = w->jobs;
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attributes;
-	sigset_t all, none;
-	sigfillset(&all);
-	sigemptyset(&none);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setflags(&attributes,
-	    POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-	posix_spawnattr_setsigdefault(&attributes, &all);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	const int sources[] = { theirs, jobs->root_fd, jobs->state_fd, jobs->lock_fd };
-	for (int i = 0; i < (int)ARRAY_LENGTH(sources); i++) {
-		if (sources[i] >= 0)
-			posix_spawn_file_actions_adddup2(&files, sources[i], WORKER_FD_ORDERS + i);
-		else
-			posix_spawn_file_actions_addclose(&files, WORKER_FD_ORDERS + i);
-	}
-	char path[64];
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", jobs->binary);
-	char name[] = "venvd-worker", resident[] = "resident", order[] = "order";
-	char *argv[] = { name, w->resident ? resident : order, NULL };
-	char **env = worker_environment();
-	int error = posix_spawn(&w->pid, path, &files, &attributes, argv, env);
-	for (char **e = env; *e != NULL; e++)
-		free(*e);
-	free(env);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attributes);
-	return error;
-}
-
 /* NULL, with the reason in the log, if no process could be had. */
 static struct worker *worker_new(struct jobs *jobs, bool resident)
 {
@@ -291,14 +238,14 @@ static struct worker *worker_new(struct jobs *jobs, bool resident)
 		log_error("no socket for a worker: %s", strerror(errno));
 		return NULL;
 	}
-	int theirs = job_high_fd(pair[1]);
+	int theirs = spawn_high_fd(pair[1]);
 	close(pair[1]);
 	if (theirs >= 0)
 		fcntl(theirs, F_SETFL, fcntl(theirs, F_GETFL) & ~O_NONBLOCK);
 	struct worker *w = xcalloc(1, sizeof(*w));
 	w->jobs = jobs;
 	w->resident = resident;
-	int error = theirs < 0 ? errno : worker_spawn(w, theirs);
+	int error = theirs < 0 ? errno : spawn_worker(&jobs->spawn, theirs, resident, &w->pid);
 	cleanup_fd(&theirs);
 	if (error != 0) {
 		log_error("no worker could be started: %s", strerror(error));
@@ -371,6 +318,34 @@ static void worker_kill_orphans(struct jobs *jobs)
 	}
 }
 
+static void job_swept(enum error_code code, const json_t *result, void *arg)
+{
+	(void)arg;
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("the stage could not be swept: %s", job_reason(code, result));
+}
+
+/* The order of a long worker that has died, and what that one has left. */
+static void worker_give_up_long(struct worker *w)
+{
+	struct jobs *jobs = w->jobs;
+	struct job *j = TAILQ_FIRST(&w->orders);
+	bool again = j != NULL && j->repeats && j->end == ERROR_NONE && !jobs->closing &&
+	    ++j->attempts < LIMIT_WORKER_RESTARTS;
+	if (again) {
+		TAILQ_REMOVE(&w->orders, j, entry);
+		j->worker = NULL;
+		event_free(j->timer);
+		j->timer = NULL;
+		job_queue(j, j->background);
+	} else if (j != NULL) {
+		job_fail(j, "its worker ended unexpectedly");
+	}
+	if (w->failed && !w->sweeps && !jobs->closing)
+		job_start_background(jobs, json_pack("{s:s,s:s,s:[],s:o}", "op", "purge", "where", "stage", "entries",
+		    "prefix", json_sprintf(PATH_STAGE_WORKER, (int)w->pid)), 0, NULL, job_swept, NULL);
+}
+
 /* Called for each of the two ends; the second one settles what is left and frees the worker. */
 static void worker_unref(struct worker *w)
 {
@@ -385,9 +360,7 @@ static void worker_unref(struct worker *w)
 	} else {
 		jobs->running_count--;
 		jobs->background_count -= w->background;
-		struct job *j = TAILQ_FIRST(&w->orders);
-		if (j != NULL)
-			job_fail(j, "its worker ended unexpectedly");
+		worker_give_up_long(w);
 	}
 	event_free(w->grace);
 	free(w);
@@ -407,7 +380,8 @@ static void worker_exited(struct jobs *jobs, pid_t pid, int status)
 	}
 	w->exited = true;
 	event_del(w->grace);
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+	w->failed = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+	if (w->failed) {
 		log_warning("worker %d %s %d", (int)pid, WIFSIGNALED(status) ? "was killed by signal" :
 		    "exited with", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 		worker_kill_orphans(jobs);
@@ -459,9 +433,12 @@ static void job_run(struct job *j)
 	jobs->background_count += w->background = j->background;
 	j->worker = w;
 	TAILQ_INSERT_TAIL(&w->orders, j, entry);
+	w->sweeps = json_object_get(j->order, "prefix") != NULL;
 	worker_write(w, j->order);
-	json_decref(j->order);
-	j->order = NULL;
+	if (!j->repeats) {
+		json_decref(j->order);
+		j->order = NULL;
+	}
 	job_arm(j);
 }
 
@@ -526,6 +503,16 @@ static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 	job_run_next(arg);
 }
 
+static bool job_repeats(const json_t *order)
+{
+	static const char *const repeatable[] = { "image", "fill", "resolve", "packages" };
+	const char *op = json_string_value(json_object_get(order, "op"));
+	for (size_t i = 0; i < ARRAY_LENGTH(repeatable); i++)
+		if (strcmp(op, repeatable[i]) == 0)
+			return true;
+	return false;
+}
+
 static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t deadline_ms,
     job_frame_fn *frame, job_done_fn *done, void *arg, bool background, bool bounded)
 {
@@ -540,6 +527,7 @@ static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t dead
 	struct job *j = job_new(jobs, order, done, arg);
 	j->deadline_ms = deadline_ms;
 	j->frame = frame;
+	j->repeats = job_repeats(order);
 	job_queue(j, background);
 	event_base_once(jobs->venvd->base, -1, EV_TIMEOUT, job_start_cb, jobs, &at_once);
 	return j;
@@ -672,40 +660,14 @@ struct job *jobs_claim(struct jobs *jobs, json_t *order, int64_t deadline_ms, jo
 
 /* --- the room --- */
 
-/* The worker lies beside us in a build directory, or in libexec of the prefix that holds us. */
-static int jobs_open_worker(char **ret_why)
-{
-	static const char *const places[] = { "venvd-worker", "../libexec/venvd/venvd-worker" };
-	char exe[4096];
-	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
-	if (n < 0) {
-		*ret_why = xasprintf("/proc cannot be read: %s", strerror(errno));
-		return -1;
-	}
-	exe[n] = '\0';
-	*strrchr(exe, '/') = '\0';
-	for (size_t i = 0; i < ARRAY_LENGTH(places); i++) {
-		_cleanup_free_ char *path = xasprintf("%s/%s", exe, places[i]);
-		_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-		int high = job_high_fd(fd);
-		if (high >= 0)
-			return high;
-	}
-	*ret_why = xasprintf("venvd-worker is not beside '%s/venvd' nor in its libexec directory", exe);
-	return -1;
-}
-
 struct jobs *jobs_new(struct venvd *v, int root_fd, int state_fd, int lock_fd, char **ret_why)
 {
-	int binary = jobs_open_worker(ret_why);
-	if (binary < 0)
-		return NULL;
 	struct jobs *jobs = xcalloc(1, sizeof(*jobs));
+	if (spawn_init(&jobs->spawn, root_fd, state_fd, lock_fd, ret_why) < 0) {
+		free(jobs);
+		return NULL;
+	}
 	jobs->venvd = v;
-	jobs->binary = binary;
-	jobs->root_fd = job_high_fd(root_fd);
-	jobs->state_fd = job_high_fd(state_fd);
-	jobs->lock_fd = job_high_fd(lock_fd);
 	TAILQ_INIT(&jobs->waiting);
 	TAILQ_INIT(&jobs->later);
 	TAILQ_INIT(&jobs->workers);
@@ -790,9 +752,6 @@ void jobs_free(struct jobs *jobs)
 	job_free_all(&jobs->waiting);
 	job_free_all(&jobs->later);
 	event_free(jobs->sigchld);
-	cleanup_fd(&jobs->binary);
-	cleanup_fd(&jobs->root_fd);
-	cleanup_fd(&jobs->state_fd);
-	cleanup_fd(&jobs->lock_fd);
+	spawn_done(&jobs->spawn);
 	free(jobs);
 }

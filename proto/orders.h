@@ -93,9 +93,10 @@
  * packages {name | trash: ENTRY | path}     read from dist-info, no Python is run
  *          -> {packages:[{name, version, directUrl|absent, editable:true|absent}]}
  * python   {verb:"add"|"remove", path, probeMs, caller} -> {interpreter} or {}
- * purge    {where:"trash"|"stage", entries:[...], path|absent}
+ * purge    {where:"trash"|"stage", entries:[...], path|absent, prefix|absent}
  *          trash: each first renamed to stage/ENTRY and the root synced; then removed, flat, never through a
  *          link or over a mount -> {removed:N, kept:[reason...]}
+ *          stage, with prefix: also what begins so (PATH_STAGE_WORKER).
  *          With path: the first entry, of the trash beside that; its tree is renamed to PATH_REST there. What
  *          cannot be removed is an error then.
  * purge-name {name, ino, btime, entry, path|absent}            delete --now

@@ -30,7 +30,7 @@ struct filling {
 	struct model_answer answer;             /* with copies: where the executables go */
 	struct durable durable;
 	bool commits;                           /* durable_commits() of the stage */
-	char entries[LIMIT_FILL_ENTRIES][17];
+	char entries[LIMIT_FILL_ENTRIES][PLACE_STAGE_NAME];
 	int made;
 	struct clone_result result;
 };
@@ -131,7 +131,7 @@ static int find_executables(struct filling *w, struct failure *f)
 static int make_one(struct filling *w, struct failure *f)
 {
 	char *entry = w->entries[w->made];
-	id_new(entry);
+	place_stage_name(entry);
 	mode_t before = umask(0);
 	int r = mkdirat(w->stage_fd, entry, 0777 & ~(mode_t)w->mask);
 	umask(before);
@@ -170,7 +170,7 @@ static int make_all(struct filling *w, struct failure *f)
 static int publish(struct filling *w, struct failure *f)
 {
 	for (int i = 0; i < w->made; i++)
-		if (place_move(w->stage_fd, w->entries[i], w->bucket_fd, w->entries[i]) < 0)
+		if (place_move(w->stage_fd, w->entries[i], w->bucket_fd, strchr(w->entries[i], '~') + 1) < 0)
 			return failure_errno(f, "cannot move an entry into the pool");
 	return fsync(w->bucket_fd) < 0 || fsync(w->pool_fd) < 0 ? failure_sync(f) : 0;
 }
@@ -224,8 +224,8 @@ static void eviction_done(struct eviction *e)
 /* Out of everybody's sight by one rename, then away. Not there: somebody else has it. */
 static void evict_one(struct eviction *e, int dir_fd, const char *name)
 {
-	char entry[17];
-	id_new(entry);
+	char entry[PLACE_STAGE_NAME];
+	place_stage_name(entry);
 	if (place_move(dir_fd, name, e->stage_fd, entry) == 0)
 		remove_entry(&e->removal, e->stage_fd, entry);
 }

@@ -10,6 +10,9 @@
  * nobody tries again. Only what the file system, the daemon's end or the venv module itself has to
  * say is a failure. The stage is left empty in every case, and the image appears by one rename once
  * all of it is on the disk.
+ *
+ * An image is everybody's, so nothing of who asks for it first goes into it: the interpreter runs without the
+ * caller's variables, and with them only where it cannot run without (LD_LIBRARY_PATH).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -44,10 +47,9 @@ struct making {
 	const struct interpreter *interpreter;
 	bool with_pip;
 	const char *key;
-	struct caller caller;           /* without what would make pip do something else */
-	json_t *environment;            /* of that one */
+	struct caller caller;           /* without most or all of its variables */
 	int images_fd, stage_fd, entry_fd, lock_fd;
-	char entry[24];                 /* in the stage */
+	char entry[PLACE_STAGE_NAME];
 	char *base;                     /* its path for a Python: plain */
 	char *link_dir;                 /* NULL, or base is a link in this directory in /tmp */
 	char *real;                     /* of the interpreter */
@@ -91,7 +93,6 @@ static void making_done(struct making *m)
 	free(m->link_dir);
 	free(m->real);
 	free(m->delegate);
-	json_decref(m->environment);
 	json_decref(m->draft);
 	model_free(m->model);
 	tree_done(&m->golden);
@@ -204,9 +205,7 @@ static int open_places(struct making *m)
 	place_mark_cache(m->images_fd);
 	if (take_lock(m) < 0)
 		return -1;
-	char id[17];
-	id_new(id);
-	snprintf(m->entry, sizeof(m->entry), "image~%.8s", id);
+	place_stage_name(m->entry);
 	if (mkdirat(m->stage_fd, m->entry, 0700) < 0) {
 		m->entry[0] = '\0';
 		return failure_errno(m->failure, "cannot make an image");
@@ -220,22 +219,19 @@ static int open_places(struct making *m)
 /* --- the environments --- */
 
 /* PIP_* and what changes bytecode would be in every environment from this image. */
-static void clean_caller(struct making *m, const struct caller *caller)
+static json_t *usable_variables(const struct caller *caller)
 {
 	static const char *const dropped[] = { ORDER_BYTECODE_VARIABLES };
+	json_t *usable = json_object(), *value;
 	const char *name;
-	json_t *value;
-	m->caller = *caller;
-	m->environment = json_object();
 	json_object_foreach(caller->environment, name, value) {
 		bool drop = strncmp(name, "PIP_", 4) == 0;
 		for (size_t i = 0; i < ARRAY_LENGTH(dropped); i++)
 			drop = drop || strcmp(name, dropped[i]) == 0;
 		if (!drop)
-			json_object_set(m->environment, name, value);
+			json_object_set(usable, name, value);
 	}
-	m->caller.environment = m->environment;
-	m->caller.cwd = "/";
+	return usable;
 }
 
 struct awkward_names {
@@ -568,6 +564,29 @@ static int make(struct making *m)
 	return publish(m);
 }
 
+static int make_with(const struct interpreter *i, bool with_pip, const char *key, const struct caller *caller,
+    json_t *environment, struct failure *f)
+{
+	__attribute__((cleanup(making_done))) struct making m = {
+		.interpreter = i, .with_pip = with_pip, .key = key, .failure = f, .caller = *caller,
+		.images_fd = -1, .stage_fd = -1, .entry_fd = -1, .lock_fd = -1,
+	};
+	m.caller.cwd = "/";
+	m.caller.environment = environment;
+	return open_places(&m) < 0 ? -1 : make(&m);
+}
+
+static int make_anew(const struct interpreter *i, bool with_pip, const char *key, const struct caller *caller,
+    struct failure *f)
+{
+	json_auto_t *none = json_object(), *usable = usable_variables(caller);
+	int r = make_with(i, with_pip, key, caller, none, f);
+	if (r == 0 || f->code != ERROR_INTERPRETER_FAILED || json_object_size(usable) == 0)
+		return r;
+	failure_done(f);
+	return make_with(i, with_pip, key, caller, usable, f);
+}
+
 int image_make(const struct interpreter *i, bool with_pip, const struct caller *caller, char **ret_key,
     char **ret_delegate, struct failure *f)
 {
@@ -582,12 +601,7 @@ int image_make(const struct interpreter *i, bool with_pip, const struct caller *
 	if (!there && faccessat(WORKER_FD_STATE, directory, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		image_quarantine(key, "'" MANIFEST_MODEL "' cannot be read");
 	if (!there) {
-		__attribute__((cleanup(making_done))) struct making m = {
-			.interpreter = i, .with_pip = with_pip, .key = key, .failure = f,
-			.images_fd = -1, .stage_fd = -1, .entry_fd = -1, .lock_fd = -1,
-		};
-		clean_caller(&m, caller);
-		if (open_places(&m) < 0 || make(&m) < 0)
+		if (make_anew(i, with_pip, key, caller, f) < 0)
 			return -1;
 		there = image_get(key);
 	}

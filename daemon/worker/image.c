@@ -227,8 +227,8 @@ int image_open_tree(const char *key)
 static bool move_away(int dir_fd, const char *name, int stage_fd)
 {
 	_cleanup_removal_ struct removal removal = { 0 };
-	char entry[17];
-	id_new(entry);
+	char entry[PLACE_STAGE_NAME];
+	place_stage_name(entry);
 	if (place_move(dir_fd, name, stage_fd, entry) < 0)
 		return false;
 	remove_entry(&removal, stage_fd, entry);

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 
 #include "orders.h"
+#include "paths.h"
 #include "place.h"
 
 #define OPENAT2_TRIES 8         /* EAGAIN: something was renamed above while the kernel looked */
@@ -163,6 +164,13 @@ int place_state_dir(const char *name)
 	if (mkdirat(WORKER_FD_STATE, name, 0700) < 0 && errno != EEXIST)
 		return -1;
 	return place_open(WORKER_FD_STATE, name, O_RDONLY | O_DIRECTORY);
+}
+
+void place_stage_name(char ret[PLACE_STAGE_NAME])
+{
+	char id[17];
+	id_new(id);
+	snprintf(ret, PLACE_STAGE_NAME, PATH_STAGE_WORKER "%s", (int)getpid(), id);
 }
 
 void place_mark_cache(int dir_fd)

@@ -40,6 +40,10 @@ int place_open_parent(const char *path, const char **ret_base);
 /* The directory of the daemon's state, made if it is not there. */
 int place_state_dir(const char *name);
 
+/* A fresh name in the stage, of this worker's own: when it is killed, what lies under such names is swept. */
+#define PLACE_STAGE_NAME 48
+void place_stage_name(char ret[PLACE_STAGE_NAME]);
+
 /* Marks a directory as one that backups leave out (CACHEDIR.TAG), if it is not marked yet. */
 void place_mark_cache(int dir_fd);
 

@@ -5,6 +5,7 @@
  * that nobody takes for an environment. The trash beside one elsewhere has no stage: there a tree gets another
  * name first, in its own entry.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -88,11 +89,29 @@ static int empty_beside(struct removal *r, const char *path, const char *entry, 
 	return 0;
 }
 
+/* Everything in the stage whose name begins so: what a worker that was killed has left. */
+static int sweep(struct removal *r, int stage, const char *prefix, struct failure *f)
+{
+	int own = openat(stage, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = own < 0 ? NULL : fdopendir(own);
+	const struct dirent *d;
+	if (!dir) {
+		cleanup_fd(&own);
+		return failure_errno(f, "cannot read the stage");
+	}
+	while (!r->gone && (d = readdir(dir)))
+		if (strncmp(d->d_name, prefix, strlen(prefix)) == 0)
+			remove_entry(r, stage, d->d_name);
+	closedir(dir);
+	return 0;
+}
+
 int do_purge(json_t *order, json_t **ret, struct failure *f)
 {
-	const char *where, *path = NULL;
+	const char *where, *path = NULL, *prefix = NULL;
 	json_t *entries;
-	talk_unpack(order, "{s:s, s:o, s?s}", "where", &where, "entries", &entries, "path", &path);
+	talk_unpack(order, "{s:s, s:o, s?s, s?s}", "where", &where, "entries", &entries, "path", &path, "prefix",
+	    &prefix);
 	_cleanup_removal_ struct removal r = { 0 };
 	_cleanup_fd_ int stage = place_state_dir(PATH_STAGE);
 	if (stage < 0)
@@ -102,6 +121,8 @@ int do_purge(json_t *order, json_t **ret, struct failure *f)
 			return -1;
 	if (path)
 		return empty_beside(&r, path, entry_at(entries, 0), f) < 0 ? -1 : answer(&r, ret, f);
+	if (prefix && sweep(&r, stage, prefix, f) < 0)
+		return -1;
 	if (strcmp(where, "trash") == 0 && empty_trash(&r, stage, entries, f) < 0)
 		return -1;
 	for (size_t i = 0; i < json_array_size(entries) && !r.gone; i++)

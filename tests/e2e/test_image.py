@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from helpers import eventually, processes_with, wait_gone
+from helpers import eventually, processes_with, rebuilt_python, wait_gone
 from worker import CALLER, PYTHON, PYTHONS, Worker, order, root
 
 
@@ -395,3 +395,34 @@ def test_one_is_made_once(root):
     assert answer["image"] == key and place(root, key).stat().st_ino == before
     assert os.listdir(root / ".venvd/stage") == []
     assert sorted(os.listdir(root / ".venvd/images")) == sorted(["CACHEDIR.TAG", key])
+
+
+# --- what the first caller brings along ---
+
+def with_variable(python, top, text):
+    """An installation whose venv module first does `text`, which may look at SSL_CERT_FILE."""
+    exe = rebuilt_python(python, top)
+    venv = next(exe.parents[1].glob("lib/python3*")) / "venv"
+    real = os.path.realpath(venv)
+    venv.unlink()
+    shutil.copytree(real, venv)
+    main = venv / "__main__.py"
+    main.write_text(f"import os, sys\nvariable = os.environ.get('SSL_CERT_FILE')\n{text}\n" + main.read_text())
+    return exe
+
+
+CALLER_WITH = CALLER | {"environment": {"SSL_CERT_FILE": "/x"}}
+
+
+def test_an_image_has_nothing_of_its_first_caller(root, tmp_path):
+    """One whose variables disturb its venv module does not make it unfit for everybody."""
+    python = with_variable(PYTHONS[-1], tmp_path / "python",
+                           "if variable: open(os.path.join(sys.argv[-1] + '.odd'), 'w').close(); sys.exit(1)")
+    made(root, python, caller=CALLER_WITH)
+
+
+def test_an_interpreter_that_needs_a_variable(root, tmp_path):
+    python = with_variable(PYTHONS[-1], tmp_path / "python", "if not variable: sys.exit('no variable')")
+    answer = image(root, python)
+    assert answer["error"] == "io.venvd.InterpreterFailed" and "no variable" in answer["parameters"]["output"]
+    made(root, python, caller=CALLER_WITH)

@@ -6,11 +6,12 @@ import signal
 import sqlite3
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
-from conftest import Closed, VarlinkError
-from helpers import children, eventually
+from conftest import Closed, VarlinkError, interpreters
+from helpers import children, eventually, rebuilt_python, wait_gone
 import wire
 
 PYTHON = "/usr/bin/python3"
@@ -241,6 +242,49 @@ def test_one_leaves_and_the_other_gets_it(start, root, tmp_path):
         reply = second.receive()
     assert reply["parameters"]["environment"]["state"] == "ready"
     second.close()
+
+
+def long_worker(daemon):
+    [pid] = [pid for pid in children(daemon.pid) if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"order\0")]
+    return pid
+
+
+def test_a_long_worker_is_killed(start, root, tmp_path):
+    """Its order is another one's, and what it had in the stage goes, without a new start of the daemon."""
+    gate, hold = wire.Gate(tmp_path / "gate"), tmp_path / "hold"
+    hold.touch()
+    python = rebuilt_python(interpreters()[-1], tmp_path / "python",
+                            f"import os\nif os.path.exists({str(hold)!r}):\n    open({gate.path!r}).readline()\n")
+    daemon = start(root)
+    with daemon.connect() as c:
+        c.send("Create", {"name": "a", "python": str(python)})
+        gate.wait()
+        worker = long_worker(daemon)
+        assert any(name.startswith(f"w{worker}~") for name in os.listdir(root / ".venvd/stage"))
+        hold.unlink()
+        os.kill(worker, signal.SIGKILL)
+        assert c.result(c.receive())["environment"]["state"] == "ready"
+    eventually(lambda: stage_is_empty(root))
+
+
+def test_an_order_that_kills_its_workers(start, root, tmp_path):
+    """It is not given to workers without end."""
+    gate = wire.Gate(tmp_path / "gate")
+    python = wire.fake_python(tmp_path / "python", probe=gate.hold)
+    daemon = start(root)
+    with daemon.connect() as c:
+        c.send("Create", {"name": "a", "python": str(python), "withoutPip": True})
+        for _ in range(3):
+            gate.wait()
+            worker = long_worker(daemon)
+            os.kill(worker, signal.SIGKILL)
+            os.close(gate.fd)
+            wait_gone(worker)
+        with pytest.raises(VarlinkError) as e:
+            c.result(c.receive())
+        assert e.value.name == "Failed" and "unexpectedly" in e.value.parameters["reason"]
+    assert daemon.environments() == {}
+    eventually(lambda: stage_is_empty(root))
 
 
 def test_the_resident_worker_dies(start, prepared):
