@@ -23,7 +23,7 @@
 #include "paths.h"
 #include "place.h"
 
-#define FORM 1
+#define FORM 2
 #define ADDED "added.json"
 #define STAMP_NUMBERS 5
 

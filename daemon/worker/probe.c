@@ -41,13 +41,23 @@ static const char snippet[] =
 	" p=dict((k,S.get_path(k,'venv',vars=dict(base=b,platbase=b,installed_base=b,installed_platbase=b)))"
 	"for k in('scripts','include','purelib'))\n"
 	"c=S and S.get_config_var or (lambda n:None)\n"
+	"l=os.path.dirname(os.path.abspath(os.__file__))\n"
+	"w=c('WHEEL_PKG_DIR') or None\n"
+	/* Where Debian's patch of ensurepip has it in the text alone (PyPy's, older CPythons'). */
+	"d='/usr/share/python-wheels'\n"
+	"if not w:\n"
+	" try:\n"
+	"  with open(os.path.join(l,'ensurepip','__init__.py'),'rb') as f:\n"
+	"   w=d.encode('ascii') in f.read() and d or None\n"
+	" except Exception:\n"
+	"  w=None\n"
 	"n=i and i.name or ('__pypy__' in sys.builtin_module_names and 'pypy' or 'cpython')\n"
 	"print(json.dumps([1,list(sys.version_info),n,sys.executable or '',has('venv'),has('ensurepip'),"
 	"dict(executable=sys.executable or '',baseExecutable=g('_base_executable'),"
 	"basePrefix=g('base_prefix') or g('real_prefix') or sys.prefix,"
-	"stdlib=os.path.dirname(os.path.abspath(os.__file__)),cacheTag=i and i.cache_tag,scheme=p,"
+	"stdlib=l,cacheTag=i and i.cache_tag,scheme=p,"
 	"lib64=sys.maxsize>2**32,platform=sys.platform,encoding=sys.getfilesystemencoding() or 'ascii',"
-	"wheelDir=c('WHEEL_PKG_DIR') or None,gilDisabled=bool(c('Py_GIL_DISABLED')),"
+	"wheelDir=w,gilDisabled=bool(c('Py_GIL_DISABLED')),"
 	"debug=hasattr(sys,'gettotalrefcount'))]))\n";
 
 void interpreter_done(struct interpreter *i)

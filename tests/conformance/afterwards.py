@@ -110,8 +110,9 @@ def wheel(directory):
 def pip_wheels(subject):
     """Where the interpreter keeps the pip that ensurepip installs."""
     text = (
-        "import ensurepip, os, sysconfig; print(sysconfig.get_config_var('WHEEL_PKG_DIR') or ''); "
-        "print(os.path.join(os.path.dirname(ensurepip.__file__), '_bundled'))"
+        "import ensurepip, os, sysconfig; "
+        "print(sysconfig.get_config_var('WHEEL_PKG_DIR') or ''); "
+        "print(os.path.join(os.path.dirname(ensurepip.__file__), '_bundled')); print('/usr/share/python-wheels')"
     )
     for line in subject.run(subject.python, "-c", text).splitlines():
         if line and list(Path(line).glob("pip-*.whl")):

@@ -100,11 +100,15 @@ def link_of_ones_own(python, scratch, env):
 
 
 def inside(kind, *options):
+    """None where its own venv module cannot make the outer one: Debian's PyPy fails at --copies."""
+
     def spell(python, scratch, env):
         outer = Path(scratch) / kind
         if not outer.exists():
-            subprocess.run([str(python), "-m", "venv", NO_PIP, *options, str(outer)], check=True, env=env)
-        return str(outer / "bin" / "python"), env
+            subprocess.run([str(python), "-m", "venv", NO_PIP, *options, str(outer)], check=False, env=env)
+        exe = outer / "bin" / "python"
+        works = subprocess.run([str(exe), "-c", ""], check=False, env=env).returncode == 0 if exe.exists() else False
+        return (str(exe), env) if works else None
 
     return spell
 

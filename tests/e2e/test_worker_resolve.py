@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from worker import PYTHON, Worker, fake_env, root
+from helpers import rebuilt_python
+from worker import PYTHON, PYTHONS, Worker, fake_env, root
 
 # Answers with what stands in PATH.answer, and leaves a mark that it was asked.
 SOURCE = r"""
@@ -175,12 +176,13 @@ def test_unusual_ones_only_when_asked_for(place):
     assert place.path("3.32") == str(place.bin / "python3.32")
     usual = place.make(place.bin2 / "python3.32", "3.32.1")
     assert place.path("3.32") == usual and place.path("3.32+gil") == usual
-    pypy = place.make(place.pyenv / "pypy3.9-7.3.99/bin/pypy3.9", "3.9.19", implementation="pypy")
-    for spec in ("pypy", "pypy3.9", "pp39", "pypy@3.9", "3.9", "pypy3.9-7.3.99"):
+    pypy = place.make(place.pyenv / "pypy3.33-7.3.99/bin/pypy3.33", "3.33.19", implementation="pypy")
+    # The system may have one of its own.
+    for spec in ("pypy3.33", "pp333", "pypy@3.33", "3.33", "pypy3.33-7.3.99", *([] if shutil.which("pypy3") else ["pypy"])):
         assert place.path(spec) == pypy, spec
-    assert place.path("cpython@3.9") == NONE
-    nine = place.make(place.bin2 / "python3.9", "3.9.1")
-    assert place.path("3.9") == nine and place.path("pypy3.9") == pypy
+    assert place.path("cpython@3.33") == NONE
+    usual = place.make(place.bin2 / "python3.33", "3.33.1")
+    assert place.path("3.33") == usual and place.path("pypy3.33") == pypy
 
 
 def test_broken_ones_are_passed_over(place):
@@ -550,6 +552,18 @@ def test_what_cannot_be_added(place, root):
         assert place.path("3.31") == NONE
         assert "error" not in change(place, "add", path)
         assert place.path("3.31") == path
+
+
+@pytest.mark.parametrize("text, found", [("glob.glob('/usr/share/python-wheels/pip-*.whl')", "/usr/share/python-wheels"),
+                                         ("'/usr/share/pip'", None)])
+def test_wheels_that_ensurepip_alone_knows_of(place, root, tmp_path, text, found):
+    """Debian's PyPy: an upgrade of pip there must be seen."""
+    python = rebuilt_python(PYTHONS[-1], tmp_path / "python", "")
+    next(python.parents[1].glob("lib/python3*/ensurepip/__init__.py")).write_text(text)
+    place.find(str(python))
+    [facts] = [answer["facts"] for p in (root / ".venvd/interpreters").glob("*.json")
+               if (answer := json.loads(p.read_text())["answer"])["facts"]["executable"] == str(python)]
+    assert facts["wheelDir"] == found
 
 
 def test_real_ones_tell_what_images_need(place, root):
