@@ -269,17 +269,16 @@ def test_a_long_worker_is_killed(start, root, tmp_path):
 
 def test_an_order_that_kills_its_workers(start, root, tmp_path):
     """It is not given to workers without end."""
-    gate = wire.Gate(tmp_path / "gate")
-    python = wire.fake_python(tmp_path / "python", probe=gate.hold)
+    gate, pid = wire.Gate(tmp_path / "gate"), tmp_path / "pid"
+    python = wire.fake_python(tmp_path / "python", probe=f"echo $$ >'{pid}'; {gate.hold}")
     daemon = start(root)
     with daemon.connect() as c:
         c.send("Create", {"name": "a", "python": str(python), "withoutPip": True})
         for _ in range(3):
             gate.wait()
-            worker = long_worker(daemon)
-            os.kill(worker, signal.SIGKILL)
+            os.kill(long_worker(daemon), signal.SIGKILL)
+            wait_gone(int(pid.read_text()))     # with this one at the gate, the next wait() would be over at once
             os.close(gate.fd)
-            wait_gone(worker)
         with pytest.raises(VarlinkError) as e:
             c.result(c.receive())
         assert e.value.name == "Failed" and "unexpectedly" in e.value.parameters["reason"]
