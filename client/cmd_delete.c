@@ -28,6 +28,7 @@ struct deletion {
 	char **given;           /* as on the command line */
 	int given_count;
 	bool now;
+	bool force;
 	bool missing_ok;
 	bool dry_run;
 	bool pattern;           /* one of the given was one */
@@ -72,12 +73,15 @@ static void match_cb(void *arg, const char *text, size_t len)
 	if (!row_read(text, len, "environment", &row))
 		return;
 	const struct row_field *name = row_field(&row, "name"), *state = row_field(&row, "state");
+	bool protected = row_field(&row, "protected") != NULL;
 	if (name) {
 		_cleanup_free_ char *copy = xstrndup(name->value, name->len);
 		d->matched++;
 		/* venvd never deletes these, so a pattern does not mean them. */
 		if (state && state->len == 7 && memcmp(state->value, "foreign", 7) == 0)
 			talk_say("'%s' is not ours to delete, leaving it alone", copy);
+		else if (protected)
+			talk_say("'%s' is protected, leaving it alone", copy);
 		else
 			names_add(&d->names, copy);
 	}
@@ -86,8 +90,8 @@ static void match_cb(void *arg, const char *text, size_t len)
 
 static int expand_pattern(struct session *s, struct deletion *d, const char *glob)
 {
-	json_auto_t *parameters = json_pack("{s:s, s:[s,s]}", "glob", glob, "fields", "name",
-	                                   "state");
+	json_auto_t *parameters = json_pack("{s:s, s:[s,s,s]}", "glob", glob, "fields", "name",
+	                                   "state", "protected");
 	struct request q = { .method = "List", .parameters = parameters, .more = true,
 	                     .repeatable = true, .each = match_cb, .arg = d };
 	_cleanup_answer_ struct answer a;
@@ -129,6 +133,8 @@ static void hint_yes(const struct deletion *d)
 	text_adds(&line, "venvctl delete -y");
 	if (d->now)
 		text_adds(&line, " --now");
+	if (d->force)
+		text_adds(&line, " --force");
 	if (d->missing_ok)
 		text_adds(&line, " --missing-ok");
 	for (int i = 0; i < d->given_count; i++) {
@@ -162,7 +168,11 @@ static int print_dry_run(struct session *s, struct deletion *d)
 	int status = EXIT_DONE;
 	for (size_t i = 0; i < d->names.count; i++) {
 		_cleanup_answer_ struct answer a;
-		if (session_get(s, d->names.name[i], &a))
+		bool there = session_get(s, d->names.name[i], &a);
+		json_t *environment = json_object_get(a.parameters, "environment");
+		if (there && json_is_true(json_object_get(environment, "protected")))
+			status = messages_refuse(ERROR_PROTECTED, environment);
+		else if (there)
 			text_addf(&out, "%s\n", d->names.name[i]);
 		else if (a.error != ERROR_NO_SUCH_ENVIRONMENT || !d->missing_ok)
 			status = messages_report(s, &a, d->names.name[i]);
@@ -172,16 +182,13 @@ static int print_dry_run(struct session *s, struct deletion *d)
 	return status;
 }
 
-/* One change with a requestId; 0 if it was done. */
-static int change(struct session *s, const char *method, json_t *parameters, struct answer *ret,
-                  int wait_ms)
+static void say_warnings(const json_t *answer)
 {
-	char id[17];
-	id_new(id);
-	json_object_set_new(parameters, "requestId", json_string(id));
-	struct request q = { .method = method, .parameters = parameters, .repeatable = true,
-	                     .wait_ms = wait_ms };
-	return session_call(s, &q, ret) ? 0 : -1;
+	const json_t *warning;
+	size_t i;
+	json_array_foreach(json_object_get(answer, "warnings"), i, warning)
+		if (json_is_string(warning))
+			talk_say("warning: %s", json_string_value(warning));
 }
 
 static int delete_one(struct session *s, struct deletion *d, const char *name)
@@ -194,7 +201,10 @@ static int delete_one(struct session *s, struct deletion *d, const char *name)
 	if (d->now)
 		json_object_set_new(parameters, "now", json_true());
 	_cleanup_answer_ struct answer a;
-	if (change(s, "Delete", parameters, &a, d->now ? LIMIT_CREATE_MS : 0) == 0) {
+	if (d->force)
+		json_object_set_new(parameters, "force", json_true());
+	if (session_change(s, "Delete", parameters, d->now ? LIMIT_CREATE_MS : 0, &a)) {
+		say_warnings(a.parameters);
 		names_add(&d->done, name);
 		return EXIT_DONE;
 	}
@@ -266,12 +276,14 @@ int cmd_delete(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "now", no_argument, NULL, 'n' }, { "missing-ok", no_argument, NULL, 'm' },
-		{ "dry-run", no_argument, NULL, 'd' }, { 0 },
+		{ "dry-run", no_argument, NULL, 'd' }, { "force", no_argument, NULL, 'f' }, { 0 },
 	};
 	struct deletion d = { 0 };
-	for (int c; (c = verb_option(argc, argv, "", options)) != -1;) {
+	for (int c; (c = verb_option(argc, argv, "f", options)) != -1;) {
 		if (c == 'n')
 			d.now = true;
+		else if (c == 'f')
+			d.force = true;
 		else if (c == 'm')
 			d.missing_ok = true;
 		else
@@ -300,7 +312,7 @@ static int restore_one(struct session *s, const char *name, const char *id)
 	if (parameters && id)
 		json_object_set_new(parameters, "id", json_string(id));
 	_cleanup_answer_ struct answer a = { .error = ERROR_NOT_IN_TRASH };
-	if (!parameters || change(s, "Restore", parameters, &a, 0) < 0)
+	if (!parameters || !session_change(s, "Restore", parameters, 0, &a))
 		return messages_report(s, &a, name);
 	const char *path = json_text(json_object_get(a.parameters, "environment"), "path");
 	talk_say("restored '%s'", name);

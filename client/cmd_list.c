@@ -20,17 +20,18 @@
 struct column {
 	const char *header;
 	const char *field;
-	enum { SHOW_TEXT, SHOW_NAME, SHOW_STATE, SHOW_TIME } show;
+	enum { SHOW_TEXT, SHOW_NAME, SHOW_STATE, SHOW_TIME, SHOW_FLAG } show;
 };
 
 static const struct column live_terminal[] = {
 	{ "NAME", "name", SHOW_NAME }, { "STATE", "state", SHOW_STATE },
 	{ "PYTHON", "version", SHOW_TEXT }, { "CREATED", "createdAt", SHOW_TIME },
-	{ "PROBLEM", "problem", SHOW_TEXT },
+	{ "PROBLEM", "problem", SHOW_TEXT }, { "", "protected", SHOW_FLAG },
 };
 static const struct column live_piped[] = {
 	{ "", "name", SHOW_TEXT }, { "", "state", SHOW_TEXT }, { "", "version", SHOW_TEXT },
 	{ "", "path", SHOW_TEXT }, { "", "createdAt", SHOW_TIME }, { "", "problem", SHOW_TEXT },
+	{ "", "protected", SHOW_FLAG },
 };
 static const struct column trash_terminal[] = {
 	{ "NAME", "name", SHOW_TEXT }, { "PYTHON", "version", SHOW_TEXT },
@@ -71,6 +72,8 @@ static void add_cell(struct list *l, const struct column *c, const struct row *r
 		else
 			table_iso(row_integer(f), text);
 		table_cells(&l->table, text);
+	} else if (c->show == SHOW_FLAG) {
+		table_cells(&l->table, f->len == 4 ? c->field : NULL);
 	} else if (c->show == SHOW_STATE) {
 		table_cell(&l->table, f->value, f->len, table_state_color(f->value, f->len));
 	} else if (c->show == SHOW_NAME && l->active && strlen(l->active) == f->len &&

@@ -19,6 +19,7 @@ struct recreate {
 	size_t python_count;
 	const char *prompt;
 	bool all;
+	bool force;
 };
 
 /* What ensurepip and virtualenv put in. An environment without pip got these from its user. */
@@ -88,11 +89,14 @@ static void read_options(int argc, char **argv, struct recreate *r)
 		{ "python", required_argument, NULL, 'p' },
 		{ "prompt", required_argument, NULL, 'P' },
 		{ "all", no_argument, NULL, 'a' },
+		{ "force", no_argument, NULL, 'f' },
 		{ 0 },
 	};
-	for (int o; (o = verb_option(argc, argv, "p:", options)) != -1;) {
+	for (int o; (o = verb_option(argc, argv, "p:f", options)) != -1;) {
 		if (o == 'a')
 			r->all = true;
+		else if (o == 'f')
+			r->force = true;
 		else if (o == 'P')
 			r->prompt = optarg;
 		else if (r->python_count == LIMIT_SPECS)
@@ -112,6 +116,8 @@ int cmd_recreate(int argc, char **argv)
 	making_add_text(parameters, "name", r.name);
 	making_add_text(parameters, "prompt", r.prompt);
 	making_add_python(parameters, r.python);
+	if (r.force)
+		json_object_set_new(parameters, "force", json_true());
 	_cleanup_session_ struct session s = SESSION_CLOSED;
 	int status = session_open(&s, SESSION_CHANGE);
 	if (status != 0)

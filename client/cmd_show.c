@@ -13,7 +13,7 @@
 
 static const char *const order[] = {
 	"name", "state", "problem", "path", "version", "implementation", "executable",
-	"interpreter", "prompt", "project", "pip", "systemSitePackages", "origin", "creator", "options",
+	"interpreter", "prompt", "project", "pip", "systemSitePackages", "origin", "creator", "options", "protected",
 	"createdAt", "deletedAt", "expiresAt", "id",
 };
 

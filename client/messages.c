@@ -52,6 +52,11 @@ static const struct message messages[ERROR_COUNT] = {
 		.other = "<venvctl create {name} --without-pip>",
 	},
 	[ERROR_BUSY] = { .what = "<'{name}' is busy: >{reason}" },
+	[ERROR_IN_USE] = {
+		.what = "'{name}' is in use: {reason}",
+		.hint = "venvctl {verb} --force {name}",
+	},
+	[ERROR_PROTECTED] = { .what = "'{name}' is protected", .hint = "venvctl unprotect {name}" },
 	[ERROR_NOT_IN_TRASH] = {
 		.what = "no environment '{name}' in the trash",
 		.hint = "venvctl list --trash",
@@ -114,6 +119,8 @@ static const char *fact(const struct facts *f, const char *key)
 		return f->name;
 	if (strcmp(key, "error") == 0)
 		return f->error;
+	if (strcmp(key, "verb") == 0)
+		return verb_running();
 	return strcmp(key, "root") == 0 ? settings_root() : NULL;
 }
 

@@ -167,6 +167,16 @@ bool session_call(struct session *s, const struct request *q, struct answer *ret
 	return ret->end == CALL_OK && ret->error == ERROR_NONE;
 }
 
+bool session_change(struct session *s, const char *method, json_t *parameters, int wait_ms, struct answer *ret)
+{
+	char id[17];
+	id_new(id);
+	json_object_set_new(parameters, "requestId", json_string(id));
+	struct request q = { .method = method, .parameters = parameters, .repeatable = true,
+	                     .wait_ms = wait_ms };
+	return session_call(s, &q, ret);
+}
+
 bool session_get(struct session *s, const char *name, struct answer *ret)
 {
 	json_auto_t *parameters = json_pack("{s:s}", "name", name);

@@ -53,6 +53,9 @@ void answer_done(struct answer *);
 /* Asks; true if a good answer came. *ret is filled always (answer_done). Says nothing. */
 bool session_call(struct session *, const struct request *, struct answer *ret);
 
+/* A change that happens once, however often it has to be sent: adds a requestId to parameters. wait_ms as in request. */
+bool session_change(struct session *, const char *method, json_t *parameters, int wait_ms, struct answer *ret);
+
 /* One name in, one answer out: Get, repeatable. */
 bool session_get(struct session *, const char *name, struct answer *ret);
 

@@ -133,7 +133,7 @@ static void write_aligned(struct table *t)
 {
 	bool color = talk_color(STDOUT_FILENO);
 	t->shown = t->columns;
-	if (t->shown > 1 && !t->used[t->shown - 1])
+	while (t->shown > 1 && !t->used[t->shown - 1])
 		t->shown--;
 	for (size_t i = 0; i < t->columns; i++)
 		write_cell(t, i, t->headers[i], color ? TALK_BOLD : NULL);

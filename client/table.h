@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows on stdout: aligned for a terminal, tab-separated for a program. A last column without a
- * value is not shown on a terminal. */
+/* Rows on stdout: aligned for a terminal, tab-separated for a program. Columns at the end without a
+ * value are not shown on a terminal. */
 #ifndef VENVCTL_TABLE_H
 #define VENVCTL_TABLE_H
 #include <stdbool.h>

@@ -227,6 +227,11 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
+const char *verb_running(void)
+{
+	return running ? running->name : NULL;
+}
+
 static int unknown_verb(const char *name)
 {
 	const char *names[64];

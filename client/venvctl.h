@@ -46,6 +46,7 @@ struct verb {
 };
 const struct verb *verb_table(size_t *ret_count);
 const struct verb *verb_find(const char *name);        /* by name or alias; NULL */
+const char *verb_running(void);                         /* the name of the one that runs */
 
 /*
  * As getopt_long, with the global options taken care of: returns the next option of the verb
@@ -67,6 +68,7 @@ int cmd_help(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_path(int argc, char **argv);
 int cmd_prompt(int argc, char **argv);
+int cmd_protect(int argc, char **argv);
 int cmd_python(int argc, char **argv);
 int cmd_recreate(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
@@ -75,4 +77,5 @@ int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_shutdown(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_unprotect(int argc, char **argv);
 #endif

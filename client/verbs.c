@@ -42,11 +42,12 @@ static const struct verb verbs[] = {
 	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n"
 	  "\n"
 	  "Example: venvctl create --path .venv -p 3.13 -p 3.12\n" },
-	{ "recreate", NULL, cmd_recreate, "NAME [-p PYTHON]... [--prompt TEXT] [--all]",
+	{ "recreate", NULL, cmd_recreate, "NAME [-p PYTHON]... [--prompt TEXT] [--all] [--force]",
 	  "make an environment anew, with the options it was made with",
 	  "  -p, --python PYTHON   another interpreter; as for create\n"
 	  "  --prompt TEXT         another prompt; '' for none\n"
 	  "  --all                 also list pip and what else came with it\n"
+	  "  -f, --force           although processes run from it\n"
 	  "\n"
 	  "The old one goes to the trash. What was installed in it is written to stdout, as a\n"
 	  "requirements file:\n"
@@ -60,16 +61,17 @@ static const struct verb verbs[] = {
 	  "  -q              only the names\n"
 	  "\n"
 	  "When stdout is no terminal: one line an environment, a tab between values:\n"
-	  "  name state version path created problem\n"
+	  "  name state version path created problem protected\n"
 	  "with --trash:\n"
 	  "  name state version path deleted expires id\n"
 	  "Times are UTC (2026-01-31T12:00:00Z). Tab, newline, return and backslash in a value\n"
 	  "are written \\t \\n \\r \\\\. More columns may be added at the end.\n" },
 	{ "show", NULL, cmd_show, "NAME [--json]", "show everything about an environment",
 	  "  --json   as one JSON object\n" },
-	{ "delete", "rm", cmd_delete, "NAME... [--now] [--missing-ok] [--dry-run] [-y]",
+	{ "delete", "rm", cmd_delete, "NAME... [--now] [--force] [--missing-ok] [--dry-run] [-y]",
 	  "move environments to the trash",
 	  "  --now          remove for good, from the trash too\n"
+	  "  -f, --force    although processes run from it\n"
 	  "  --missing-ok   it is no error if NAME does not exist\n"
 	  "  --dry-run      print the names that would be deleted\n"
 	  "\n"
@@ -78,6 +80,9 @@ static const struct verb verbs[] = {
 	{ "restore", NULL, cmd_restore, "NAME... | --id ID NAME",
 	  "take environments out of the trash",
 	  "  --id ID   the one with this id, where the trash holds several of one name\n" },
+	{ "protect", NULL, cmd_protect, "NAME...", "keep environments from being deleted",
+	  "delete, recreate and create --clear refuse them, with --force too, until unprotect.\n" },
+	{ "unprotect", NULL, cmd_unprotect, "NAME...", "let environments be deleted again", "" },
 	{ "path", NULL, cmd_path, "NAME", "print an environment's path",
 	  "Works without a daemon too.\n" },
 	{ "activate", NULL, cmd_activate, "NAME [--shell SHELL]",

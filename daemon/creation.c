@@ -22,6 +22,7 @@
 #include "bounds.h"
 #include "creation.h"
 #include "index.h"
+#include "inuse.h"
 #include "job.h"
 #include "log.h"
 #include "method.h"
@@ -45,6 +46,7 @@ struct creation {
 	json_t *packages;               /* what was installed in it */
 	char *interpreter_reason;
 	json_t *warnings;
+	json_t *standing;               /* Recreate: who stands in the old one */
 	enum environment_intent intent; /* of our row until it is ready */
 	bool committing;                /* a row is on its way to the disk: we are not freed before */
 	bool has_row;
@@ -67,6 +69,7 @@ static void creation_free(struct creation *c)
 	json_decref(c->packages);
 	json_decref(c->resolved);
 	json_decref(c->warnings);
+	json_decref(c->standing);
 	json_decref(c->error_parameters);
 	environment_free(c->before);
 	environment_free(c->previous);
@@ -303,8 +306,11 @@ static json_t *creation_reply(const struct creation *c)
 	json_t *reply = method_environment(v, c->op.env);
 	if (c->interpreter_reason != NULL)
 		json_object_set_new(reply, "interpreterReason", json_string(c->interpreter_reason));
-	if (json_array_size(c->warnings) > 0)
-		json_object_set(reply, "warnings", c->warnings);
+	json_t *warnings = json_array();
+	json_array_extend(warnings, c->standing);
+	json_array_extend(warnings, c->warnings);
+	json_object_set_new(reply, "warnings", json_array_size(warnings) > 0 ? json_incref(warnings) : NULL);
+	json_decref(warnings);
 	return reply;
 }
 
@@ -692,6 +698,18 @@ static void creation_replace(struct creation *c)
 	}
 }
 
+static void creation_in_use(const json_t *refusal, json_t *warnings, void *arg)
+{
+	struct creation *c = arg;
+	c->standing = json_incref(warnings);
+	if (refusal != NULL && !c->plan.force)
+		creation_fail(c, ERROR_IN_USE, refusal);
+	if (c->error == ERROR_NONE)
+		creation_replace(c);
+	else
+		creation_roll_back(c);
+}
+
 /* --- what is asked for --- */
 
 static const char *const creation_flags[] = {
@@ -763,7 +781,7 @@ void creation_begin(struct venvd *v, struct request *r, struct environment *env,
 	operation_begin(&c->op, v, r, env);
 	creation_prepare_environment(c);
 	if (plan->replaces && c->before->state != STATE_MISSING)
-		creation_replace(c);
+		inuse_look(v, r, env, creation_in_use, c);
 	else
 		(plan->in_place ? creation_build : creation_claim)(c);
 }

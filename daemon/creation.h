@@ -17,7 +17,8 @@ struct creation_plan {
 	bool in_place;          /* --clear, --upgrade, --upgrade-deps, elsewhere: never by claim */
 	bool keeps_options;     /* --upgrade: what it was made with stays recorded */
 	bool any_python;        /* nobody has asked for the interpreter that options name: that is not recorded */
-	bool replaces;          /* Recreate: the tree that is there goes to the trash */
+	bool replaces;          /* Recreate: the tree that is there goes to the trash ... */
+	bool force;             /* ... although processes run from it */
 };
 
 /* Takes the plan's values. env is in the index and nobody's; if it is not STATE_CREATING, it is there already, and

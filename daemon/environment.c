@@ -19,13 +19,13 @@ enum field {            /* in the IDL's order */
 	FIELD_NAME, FIELD_ID, FIELD_PATH, FIELD_STATE, FIELD_EXECUTABLE, FIELD_INTERPRETER,
 	FIELD_IMPLEMENTATION, FIELD_VERSION, FIELD_PROMPT, FIELD_PROJECT,
 	FIELD_SYSTEM_SITE_PACKAGES, FIELD_PIP, FIELD_ORIGIN, FIELD_CREATOR, FIELD_CREATED_AT,
-	FIELD_DELETED_AT, FIELD_EXPIRES_AT, FIELD_PROBLEM, FIELD_OPTIONS, FIELD_COUNT
+	FIELD_DELETED_AT, FIELD_EXPIRES_AT, FIELD_PROBLEM, FIELD_OPTIONS, FIELD_PROTECTED, FIELD_COUNT
 };
 
 static const char *const fields[FIELD_COUNT] = {
 	"name", "id", "path", "state", "executable", "interpreter", "implementation", "version",
 	"prompt", "project", "systemSitePackages", "pip", "origin", "creator", "createdAt",
-	"deletedAt", "expiresAt", "problem", "options"
+	"deletedAt", "expiresAt", "problem", "options", "protected"
 };
 
 static const char *const states[STATE_COUNT] = {
@@ -230,6 +230,10 @@ static void add_field(struct text *out, enum field field, const struct environme
 			break;
 		add_key(out, field);
 		text_adds(out, env->options);
+		break;
+	case FIELD_PROTECTED:
+		if (env->protected)
+			add_flag(out, field, 1);
 		break;
 	case FIELD_NAME:
 	case FIELD_COUNT: break;

@@ -25,6 +25,7 @@ static const struct {
 	{ "io.venvd.Create", method_create, true },
 	{ "io.venvd.Delete", method_delete, true },
 	{ "io.venvd.Restore", method_restore, true },
+	{ "io.venvd.Protect", method_protect, true },
 	{ "io.venvd.ListTrash", method_list_trash, false },
 	{ "io.venvd.Prompt", method_prompt, false },
 	{ "io.venvd.ListInterpreters", method_list_interpreters, false },

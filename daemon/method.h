@@ -23,6 +23,8 @@ method_fn method_list, method_list_trash, method_get, method_prompt;
 method_fn method_create;
 /* method_delete.c */
 method_fn method_delete, method_restore;
+/* method_protect.c */
+method_fn method_protect;
 /* method_python.c */
 method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
 /* method_recreate.c */

@@ -8,6 +8,7 @@
 #include "bounds.h"
 #include "creation.h"
 #include "index.h"
+#include "inuse.h"
 #include "method.h"
 #include "replay.h"
 #include "root.h"
@@ -184,7 +185,7 @@ void method_create(struct venvd *v, struct request *r)
 	    (request_string(r, "path") == NULL && method_refuse_root(v, r)))
 		return;
 	struct environment *env = create_environment(v, r, name);
-	if (env == NULL)
+	if (env == NULL || (request_bool(r, "clear") && inuse_refuse_protected(r, env)))
 		return;
 	struct creation_plan plan = {
 		.options = create_options(r), .caller = method_caller(r),

@@ -2,8 +2,8 @@
 /*
  * Delete and Restore. Deleting is one rename into the trash, so it can be undone:
  *
- *   Delete    intent row on the disk -> the resident worker writes the entry's own record and renames
- *             -> root synced -> answer -> row says trashed
+ *   Delete    intent row on the disk, and meanwhile a look that nothing runs from it -> the resident worker
+ *             writes the entry's own record and renames -> root synced -> answer -> row says trashed
  *   Restore   renames it back, never over anything -> root synced -> answer -> row says ready. It needs no
  *             intent: at the next start the inode tells where the tree is.
  *   --now     for a live one: intent, then a worker removes it for good; for trashed ones: retention_purge()
@@ -14,6 +14,7 @@
 
 #include "bounds.h"
 #include "index.h"
+#include "inuse.h"
 #include "job.h"
 #include "log.h"
 #include "method.h"
@@ -27,6 +28,9 @@ struct removal {
 	char *entry;
 	int64_t at_us;
 	bool now;
+	bool looking, committing;
+	json_t *refusal;        /* what runs from it; NULL */
+	json_t *warnings;
 	int attempts;           /* --now: workers that failed over it */
 };
 
@@ -42,8 +46,17 @@ struct emptying {
 
 static void removal_free(struct removal *d)
 {
+	json_decref(d->refusal);
+	json_decref(d->warnings);
 	free(d->entry);
 	free(d);
+}
+
+static json_t *removal_reply(const struct removal *d, json_t *reply)
+{
+	if (json_array_size(d->warnings) > 0)
+		json_object_set(reply, "warnings", d->warnings);
+	return reply;
 }
 
 static json_t *removal_identity(const char *op, const struct environment *env, const char *entry)
@@ -73,7 +86,7 @@ static void removal_forget(struct removal *d)
 {
 	struct venvd *v = d->op.venvd;
 	struct environment *env = d->op.env;
-	json_t *reply = method_environment(v, env);
+	json_t *reply = removal_reply(d, method_environment(v, env));
 	d->op.env = NULL;
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
@@ -103,7 +116,7 @@ static void removal_trashed(enum error_code code, const json_t *result, void *ar
 	retention_stamp(v->retention, env);
 	index_to_trash(v->index, env);
 	store_put(v->store, env, NULL, NULL);
-	operation_reply(&d->op, method_environment(v, env));
+	operation_reply(&d->op, removal_reply(d, method_environment(v, env)));
 	removal_free(d);
 	retention_arm(v->retention);
 	venvd_stop_if_idle(v);
@@ -133,7 +146,7 @@ static void removal_removed(enum error_code code, const json_t *result, void *ar
 	d->op.env = NULL;
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
-	operation_reply(&d->op, NULL);
+	operation_reply(&d->op, removal_reply(d, json_object()));
 	removal_free(d);
 	venvd_stop_if_idle(v);
 }
@@ -144,14 +157,18 @@ static bool removal_purge(struct removal *d)
 	    removal_removed, d) != NULL;
 }
 
-static void removal_intent_on_disk(bool ok, void *arg)
+/* Nothing has been touched before this. */
+static void removal_go_on(struct removal *d)
 {
-	struct removal *d = arg;
 	struct venvd *v = d->op.venvd;
 	const struct environment *env = d->op.env;
 	bool begun;
-	if (!ok)
-		log_warning("the catalog's file system is full; the trash entry's own record has to do");
+	if (d->looking || d->committing)
+		return;                 /* their end leads here again */
+	if (d->refusal != NULL) {
+		removal_failed(d, ERROR_IN_USE, d->refusal);
+		return;
+	}
 	if (d->now) {
 		begun = removal_purge(d);
 	} else {
@@ -169,20 +186,42 @@ static void removal_intent_on_disk(bool ok, void *arg)
 	json_decref(parameters);
 }
 
-static void removal_begin(struct venvd *v, struct request *r, struct environment *env, bool now)
+static void removal_intent_on_disk(bool ok, void *arg)
+{
+	struct removal *d = arg;
+	if (!ok)
+		log_warning("the catalog's file system is full; the trash entry's own record has to do");
+	d->committing = false;
+	removal_go_on(d);
+}
+
+static void removal_looked(const json_t *refusal, json_t *warnings, void *arg)
+{
+	struct removal *d = arg;
+	d->looking = false;
+	d->refusal = json_incref((json_t *)refusal);
+	d->warnings = json_incref(warnings);
+	removal_go_on(d);
+}
+
+static void removal_begin(struct venvd *v, struct request *r, struct environment *env)
 {
 	struct removal *d = xcalloc(1, sizeof(*d));
-	d->now = now;
+	d->now = request_bool(r, "now");
 	d->at_us = now_us();
 	d->entry = xasprintf("%s~%lld~%s", env->name, (long long)d->at_us, env->id);
 	operation_begin(&d->op, v, r, env);
 	struct environment *row = environment_copy(env);
-	row->intent = now ? INTENT_PURGE : INTENT_DELETE;
+	row->intent = d->now ? INTENT_PURGE : INTENT_DELETE;
 	row->deleted_at = d->at_us;
 	free(row->entry);
 	row->entry = xstrdup(d->entry);
+	d->looking = !request_bool(r, "force");
+	d->committing = true;
 	store_put(v->store, row, removal_intent_on_disk, d);
 	environment_free(row);
+	if (d->looking)
+		inuse_look(v, r, env, removal_looked, d);
 }
 
 /* --- delete --now of what is in the trash --- */
@@ -270,14 +309,14 @@ void method_delete(struct venvd *v, struct request *r)
 		env = index_trash_get(v->index, name, NULL);
 	if (env == NULL) {
 		request_error(r, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{s:s}", "name", name));
-	} else if (delete_refuse_state(r, env)) {
+	} else if (delete_refuse_state(r, env) || inuse_refuse_protected(r, env)) {
 		return;
 	} else if (trashed) {
 		emptying_begin(v, r, env);
 	} else if (env->state == STATE_MISSING) {
 		delete_missing(v, r, env);
 	} else {
-		removal_begin(v, r, env, now);
+		removal_begin(v, r, env);
 	}
 }
 

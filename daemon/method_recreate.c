@@ -7,6 +7,7 @@
 
 #include "creation.h"
 #include "index.h"
+#include "inuse.h"
 #include "method.h"
 #include "replay.h"
 
@@ -89,11 +90,11 @@ void method_recreate(struct venvd *v, struct request *r)
 		request_error(r, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{s:s}", "name", name));
 		return;
 	}
-	if (recreate_refuse_state(r, env))
+	if (recreate_refuse_state(r, env) || inuse_refuse_protected(r, env))
 		return;
 	json_t *options = recreate_options(env, r);
 	struct creation_plan plan = {
-		.options = options, .caller = method_caller(r), .replaces = true,
+		.options = options, .caller = method_caller(r), .replaces = true, .force = request_bool(r, "force"),
 		.in_place = json_is_true(json_object_get(options, "upgradeDeps")) || env->location != NULL,
 		.any_python = json_array_size(json_object_get(options, "python")) == 0,
 	};

@@ -192,7 +192,7 @@ struct replay_record *replay_begin(struct replay *replay, struct request *r, str
 static bool replay_keeps(enum error_code code)
 {
 	return code != ERROR_CANCELLED && code != ERROR_BUSY && code != ERROR_SHUTTING_DOWN &&
-	    code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
+	    code != ERROR_IN_USE && code != ERROR_PROTECTED && code != ERROR_ROOT_UNAVAILABLE && code != ERROR_NO_SPACE && code != ERROR_FAILED;
 }
 
 const struct store_request *replay_success(struct replay_record *record, const char *env_id)

@@ -49,6 +49,7 @@ struct listener {
 struct conn {
 	struct server *server;
 	int fd;
+	pid_t peer_pid;
 	struct event *read_event, *write_event, *closed_event, *turn_event, *timer_event;
 	struct evbuffer *in, *out;
 	size_t scanned;         /* this much of `in` holds no NUL */
@@ -166,6 +167,7 @@ static void conn_dispatch(struct conn *c, const char *text, size_t len, bool gon
 		return;
 	}
 	struct request *r = request_new(c->server->venvd, &call, &conn_sink, call.oneway ? NULL : c);
+	r->caller_pid = c->peer_pid;
 	if (r->conn != NULL)
 		c->current = r;
 	method_dispatch(r);
@@ -356,24 +358,26 @@ static void conn_timer_cb(evutil_socket_t fd, short what, void *arg)
 
 /* --- accepting --- */
 
-/* The uid is the only thing that decides; a pid could be another's by now. */
-static bool server_peer_allowed(int fd)
+/* The uid is the only thing that decides; the pid could be another's by now. */
+static bool server_peer_allowed(int fd, pid_t *ret_pid)
 {
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
 		return false;
+	*ret_pid = peer.pid;
 	if (peer.uid == geteuid() || peer.uid == 0)
 		return true;
 	log_warning("refused a connection of uid %u", (unsigned)peer.uid);
 	return false;
 }
 
-static struct conn *conn_new(struct server *s, int fd)
+static struct conn *conn_new(struct server *s, int fd, pid_t peer_pid)
 {
 	struct conn *c = xcalloc(1, sizeof(*c));
 	c->server = s;
 	c->fd = fd;
+	c->peer_pid = peer_pid;
 	c->in = evbuffer_new();
 	c->out = evbuffer_new();
 	struct event_base *base = s->venvd->base;
@@ -414,6 +418,7 @@ static void server_accept_cb(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	struct server *s = ((struct listener *)arg)->server;
 	for (int i = 0; i < SERVER_ACCEPTS_TURN; i++) {
+		pid_t pid;
 		int peer = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (peer < 0) {
 			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
@@ -421,10 +426,10 @@ static void server_accept_cb(evutil_socket_t fd, short what, void *arg)
 			return;
 		}
 		if (s->count >= (size_t)s->venvd->config.value[CONFIG_CONNECTIONS] ||
-		    !server_peer_allowed(peer))
+		    !server_peer_allowed(peer, &pid))
 			close(peer);
 		else
-			conn_new(s, peer);
+			conn_new(s, peer, pid);
 	}
 }
 
@@ -568,14 +573,15 @@ struct server *server_listen(struct venvd *v, int state_fd, const char *also, ch
 struct server *server_serve(struct venvd *v, int fd)
 {
 	struct server *s = server_new(v);
-	if (!server_peer_allowed(fd)) {
+	pid_t pid;
+	if (!server_peer_allowed(fd, &pid)) {
 		close(fd);
 		venvd_stop(v);
 		return s;
 	}
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	conn_new(s, fd)->only = true;
+	conn_new(s, fd, pid)->only = true;
 	return s;
 }
 

@@ -63,6 +63,8 @@
 #define LIMIT_PACKAGES        4096          /* distributions that are read of one environment */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
+#define LIMIT_IN_USE          8             /* processes that one refusal names */
+#define LIMIT_COMMAND_BYTES   256           /* of the command line of each */
 #define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */
 #define LIMIT_CFG_BYTES       (64 * 1024)   /* of a pyvenv.cfg or .project that is read */
 

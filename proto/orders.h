@@ -33,6 +33,12 @@
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
+ * inuse    {name, path, elsewhere:bool, caller: pid or 0}
+ *          which processes run from the environment, whose path is path; never the caller and those above it. One
+ *          look for all of a batch. -> {processes:[{pid, command},...], standing:[...], more:N}
+ *          processes: at most LIMIT_IN_USE, more: beyond them; standing: those that stand in it, and shells that
+ *          have it activated.
+ *
  * claim    {name, entry, path, options, search, probeMs, caller, resolved|absent}
  *          makes an environment from what is prepared and publishes it by one rename. path is the absolute
  *          path it will have (ROOT/NAME); it is built as stage/ENTRY. options and search: see below.

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "claim.h"
+#include "inuse.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -26,6 +27,7 @@ struct short_order {
 	const char *op;
 	struct trashing what;   /* name, entry, identity, and for trash the record */
 	struct claim *claim;    /* it is one, or a message to one */
+	struct inuse *inuse;    /* it is a question about processes */
 	struct failure failure;
 	bool done;              /* it was done before, or is refused: nothing to do any more */
 	bool tidy;              /* after the sync: the entry's rest goes */
@@ -107,6 +109,9 @@ static void begin(struct short_order *s, json_t *message, const struct places *p
 		s->claim = claim_told(message);
 		s->op = "go";
 		s->done = !s->claim;
+	} else if (op && strcmp(op, "inuse") == 0) {
+		s->inuse = inuse_begin(message);
+		s->done = true;
 	} else {
 		read_order(s, p);
 	}
@@ -214,6 +219,21 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 	json_decref(s->order);
 }
 
+/* What these ask has nothing to do with the disk, so their answers do not wait for it. */
+static void look_what_runs(struct short_order *all, size_t count)
+{
+	_cleanup_free_ struct inuse **questions = xcalloc(count, sizeof(struct inuse *));
+	size_t n = 0;
+	for (size_t i = 0; i < count; i++)
+		if (all[i].inuse)
+			questions[n++] = all[i].inuse;
+	if (n > 0)
+		inuse_look(questions, n);
+	for (size_t i = 0; i < count; i++)
+		if (all[i].inuse)
+			talk_answer(all[i].order, inuse_end(all[i].inuse));
+}
+
 void do_short(json_t **orders, size_t count)
 {
 	_cleanup_free_ struct short_order *all = xcalloc(count, sizeof(*all));
@@ -224,6 +244,7 @@ void do_short(json_t **orders, size_t count)
 	bool sync = false;
 	for (size_t i = 0; i < count; i++)
 		begin(&all[i], orders[i], &p);
+	look_what_runs(all, count);
 	for (size_t i = 0; i < count; i++)
 		prepare(&all[i], &p);
 	for (size_t i = 0; i < count; i++) {

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Asks the resident worker (worker/inuse.c says what counts) and puts its answer into words. Whoever asks does so
+ * beside its own commit: the look costs a millisecond, and the answer waits for the disk anyhow.
+ */
+#include <string.h>
+
+#include "inuse.h"
+#include "job.h"
+#include "log.h"
+#include "root.h"
+
+struct inuse_question {
+	char *name;
+	inuse_done_fn *done;
+	void *arg;
+};
+
+static void inuse_add_process(struct text *out, const json_t *process)
+{
+	const char *command = json_string_value(json_object_get(process, "command"));
+	text_addf(out, "process %lld (%s)", (long long)json_integer_value(json_object_get(process, "pid")),
+	    command != NULL ? command : "?");
+}
+
+/* NULL if nothing runs. */
+static json_t *inuse_refusal(const char *name, const json_t *answer)
+{
+	json_t *processes = json_object_get(answer, "processes");
+	size_t count = json_array_size(processes);
+	long long others = (long long)count - 1 + json_integer_value(json_object_get(answer, "more"));
+	_cleanup_text_ struct text reason = { 0 };
+	if (count == 0)
+		return NULL;
+	inuse_add_process(&reason, json_array_get(processes, 0));
+	if (others > 0)
+		text_addf(&reason, " and %lld more", others);
+	text_adds(&reason, others > 0 ? " run from it" : " runs from it");
+	return json_pack("{s:s,s:s,s:O}", "name", name, "reason", reason.data, "processes", processes);
+}
+
+static json_t *inuse_warnings(const json_t *answer)
+{
+	json_t *warnings = json_array(), *process;
+	size_t i;
+	json_array_foreach(json_object_get(answer, "standing"), i, process) {
+		_cleanup_text_ struct text sentence = { 0 };
+		inuse_add_process(&sentence, process);
+		text_adds(&sentence, " stands in it or has it activated");
+		json_array_append_new(warnings, json_string(sentence.data));
+	}
+	return warnings;
+}
+
+static void inuse_looked(enum error_code code, const json_t *result, void *arg)
+{
+	struct inuse_question *q = arg;
+	if (code != ERROR_NONE)
+		log_warning("nobody knows what runs from '%s': %s", q->name, job_reason(code, result));
+	json_t *refusal = inuse_refusal(q->name, result), *warnings = inuse_warnings(result);
+	q->done(refusal, warnings, q->arg);
+	json_decref(refusal);
+	json_decref(warnings);
+	free(q->name);
+	free(q);
+}
+
+void inuse_look(struct venvd *v, const struct request *r, const struct environment *env, inuse_done_fn *done, void *arg)
+{
+	struct inuse_question *q = xcalloc(1, sizeof(*q));
+	const char *root = strcmp(v->config.root, "/") == 0 ? "" : v->config.root;
+	_cleanup_free_ char *path = env->location != NULL ? xstrdup(env->location) :
+	    xasprintf("%s/%s", root, env->name);
+	*q = (struct inuse_question){ xstrdup(env->name), done, arg };
+	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "path", path,
+	    "elsewhere", env->location != NULL, "caller", (json_int_t)r->caller_pid);
+	if (order == NULL || !jobs_short(v->jobs, order, inuse_looked, q))
+		inuse_looked(ERROR_BUSY, NULL, q);
+}
+
+bool inuse_refuse_protected(struct request *r, const struct environment *env)
+{
+	if (!env->protected)
+		return false;
+	request_error(r, ERROR_PROTECTED, json_pack("{s:s}", "name", env->name));
+	return true;
+}

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * In use = a program of the environment runs: a process of our own user whose executable lies in it, or whose
+ * executable is the environment's base interpreter and that was started through the environment (argv[0] lies in
+ * it, or VIRTUAL_ENV names it). The executable alone says nothing: it is the base Python, and everybody's.
+ *
+ * What merely stands in it, or has it activated (a shell), is told as a warning. Who asks, and the processes above it, never
+ * count. Other users' processes are not seen, nor what only has a file of it mapped.
+ *
+ * /proc changes while it is read: what is gone by the next look has not run. Everything is bounded, for the text is
+ * that of the processes; it is made safe where it is printed.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bounds.h"
+#include "failure.h"
+#include "inuse.h"
+#include "orders.h"
+#include "place.h"
+#include "talk.h"
+
+#define INUSE_SPELLINGS 4
+#define INUSE_ANCESTORS 64
+#define INUSE_WORDS (64 * 1024) /* of a process's arguments or environment that are read */
+
+struct inuse {
+	json_t *order;
+	const char *name;
+	char *path[INUSE_SPELLINGS];    /* as it was given, and where it really is; no slash at the end */
+	size_t path_count;
+	struct stat base;               /* of its base interpreter */
+	char base_path[PATH_MAX];       /* where that really is; "" if there is none */
+	pid_t apart[INUSE_ANCESTORS];   /* who asks, and what is above it */
+	size_t apart_count;
+	json_t *processes, *standing;
+	size_t more;                    /* that were found beyond LIMIT_IN_USE */
+};
+
+/* One process, as far as it has been looked at. */
+struct process {
+	pid_t pid;
+	int fd;                         /* /proc/PID */
+	char exe[PATH_MAX];
+	bool deleted;                   /* another file is there by now, as after an upgrade */
+	struct stat st;                 /* of its executable */
+	struct text words, variables;   /* NUL-separated; read when they are needed */
+	bool words_read, variables_read;
+};
+
+/* --- the question --- */
+
+static void add_path(struct inuse *q, const char *path)
+{
+	size_t len = strlen(path);
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	for (size_t i = 0; i < q->path_count; i++)
+		if (strlen(q->path[i]) == len && strncmp(q->path[i], path, len) == 0)
+			return;
+	if (q->path_count < INUSE_SPELLINGS)
+		q->path[q->path_count++] = xstrndup(path, len);
+}
+
+static ssize_t read_link(int dir_fd, const char *name, char ret[PATH_MAX])
+{
+	ssize_t n = readlinkat(dir_fd, name, ret, PATH_MAX - 1);
+	ret[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+static void real_path(int fd, char ret[PATH_MAX])
+{
+	char link[64];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	read_link(AT_FDCWD, link, ret);
+}
+
+static void find_base(struct inuse *q, int env_fd)
+{
+	static const char *const names[] = { "bin/python", "bin/python3" };
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		_cleanup_fd_ int fd = openat(env_fd, names[i], O_PATH | O_CLOEXEC);
+		if (fd >= 0 && fstat(fd, &q->base) == 0 && S_ISREG(q->base.st_mode)) {
+			real_path(fd, q->base_path);
+			return;
+		}
+	}
+}
+
+static pid_t parent_of(pid_t pid)
+{
+	char path[64], text[512];
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	int parent = 0;
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	/* Behind the name, which may hold anything, its last parenthesis. */
+	const char *p = strrchr(text, ')');
+	return p && sscanf(p + 1, " %*c %d", &parent) == 1 ? parent : 0;
+}
+
+struct inuse *inuse_begin(json_t *order)
+{
+	struct inuse *q = xcalloc(1, sizeof(*q));
+	const char *op, *path;
+	json_int_t id, caller;
+	int elsewhere;
+	char real[PATH_MAX];
+	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:b, s:I}", "id", &id, "op", &op, "name", &q->name, "path", &path,
+	    "elsewhere", &elsewhere, "caller", &caller);
+	q->order = order;
+	q->processes = json_array();
+	q->standing = json_array();
+	add_path(q, path);
+	_cleanup_fd_ int fd = elsewhere ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) :
+	    place_open(WORKER_FD_ROOT, q->name, O_PATH | O_DIRECTORY);
+	if (fd >= 0) {
+		real_path(fd, real);
+		if (*real)
+			add_path(q, real);
+		find_base(q, fd);
+	}
+	for (pid_t pid = (pid_t)caller; pid > 1 && q->apart_count < INUSE_ANCESTORS; pid = parent_of(pid))
+		q->apart[q->apart_count++] = pid;
+	return q;
+}
+
+/* --- a process --- */
+
+/* Whether path is the environment's directory or lies in it. */
+static bool lies_in(const struct inuse *q, const char *path)
+{
+	for (size_t i = 0; i < q->path_count; i++) {
+		size_t len = strlen(q->path[i]);
+		if (strncmp(path, q->path[i], len) == 0 && (path[len] == '/' || path[len] == '\0'))
+			return true;
+	}
+	return false;
+}
+
+static const struct text *read_words(const struct process *p, const char *name, struct text *text, bool *read_already)
+{
+	if (*read_already)
+		return text;
+	*read_already = true;
+	_cleanup_fd_ int fd = openat(p->fd, name, O_RDONLY | O_CLOEXEC);
+	char buffer[4096];
+	ssize_t n = 0;
+	while (fd >= 0 && text->len < INUSE_WORDS && (n = read(fd, buffer, sizeof(buffer))) > 0)
+		text_add(text, buffer, (size_t)n);
+	return text;
+}
+
+static const char *first_word(struct process *p)
+{
+	const struct text *words = read_words(p, "cmdline", &p->words, &p->words_read);
+	return words->len > 0 ? words->data : "";
+}
+
+static const char *variable(struct process *p, const char *name)
+{
+	const struct text *all = read_words(p, "environ", &p->variables, &p->variables_read);
+	size_t len = strlen(name);
+	for (size_t at = 0; at < all->len; at += strlen(all->data + at) + 1)
+		if (strncmp(all->data + at, name, len) == 0 && all->data[at + len] == '=')
+			return all->data + at + len + 1;
+	return NULL;
+}
+
+static bool has_activated(const struct inuse *q, struct process *p)
+{
+	const char *active = variable(p, "VIRTUAL_ENV");
+	_cleanup_free_ char *bare = xstrdup(active);
+	for (size_t len = bare ? strlen(bare) : 0; len > 1 && bare[len - 1] == '/'; len--)
+		bare[len - 1] = '\0';
+	for (size_t i = 0; bare && i < q->path_count; i++)
+		if (strcmp(bare, q->path[i]) == 0)
+			return true;
+	return false;
+}
+
+/* argv[0] of one that was started by a relative path belongs to the directory it was started in, which mostly is still its
+ * own. */
+static bool was_started_in(const struct inuse *q, struct process *p)
+{
+	const char *word = first_word(p);
+	if (word[0] == '/' || !strchr(word, '/'))
+		return word[0] == '/' && lies_in(q, word);
+	char cwd[PATH_MAX];
+	if (read_link(p->fd, "cwd", cwd) <= 0)
+		return false;
+	word += strncmp(word, "./", 2) == 0 ? 2 : 0;
+	_cleanup_free_ char *path = xasprintf("%s/%s", cwd, word);
+	return lies_in(q, path);
+}
+
+static const char *program_of(const struct process *p)
+{
+	const char *slash = strrchr(p->exe, '/');
+	return slash ? slash + 1 : p->exe;
+}
+
+static bool is_base(const struct inuse *q, const struct process *p)
+{
+	if (p->deleted)
+		return strcmp(p->exe, q->base_path) == 0;
+	return *q->base_path && p->st.st_dev == q->base.st_dev && p->st.st_ino == q->base.st_ino;
+}
+
+static bool runs_from(const struct inuse *q, struct process *p)
+{
+	bool base = is_base(q, p);
+	if (lies_in(q, p->exe))
+		return true;
+	/* A base that is gone or was upgraded is still a Python by its name. */
+	if (!base && strncmp(program_of(p), "python", 6) != 0 && strncmp(program_of(p), "pypy", 4) != 0)
+		return false;
+	return was_started_in(q, p) || (base && has_activated(q, p));
+}
+
+static bool is_shell(const struct process *p)
+{
+	static const char *const shells[] = { "sh", "bash", "dash", "zsh", "fish", "ksh", "ksh93", "mksh", "tcsh", "csh",
+		"busybox", "xonsh", "nu", "pwsh" };
+	for (size_t i = 0; i < ARRAY_LENGTH(shells); i++)
+		if (strcmp(program_of(p), shells[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Its words with blanks between them, a bounded piece of them. */
+static json_t *command_of(struct process *p)
+{
+	first_word(p);
+	size_t len = p->words.len < LIMIT_COMMAND_BYTES ? p->words.len : LIMIT_COMMAND_BYTES;
+	_cleanup_free_ char *command = xcalloc(len + 1, 1);
+	for (size_t i = 0; i < len; i++)
+		command[i] = p->words.data[i] != '\0' ? p->words.data[i] : ' ';
+	while (len > 0 && command[len - 1] == ' ')
+		command[--len] = '\0';
+	return failure_text(len > 0 ? command : p->exe);
+}
+
+static void tell(struct inuse *q, json_t *list, struct process *p)
+{
+	if (json_array_size(list) < LIMIT_IN_USE)
+		json_array_append_new(list, json_pack("{s:i,s:o}", "pid", (int)p->pid, "command", command_of(p)));
+	else if (list == q->processes)
+		q->more++;
+}
+
+static void ask(struct inuse *q, struct process *p)
+{
+	char cwd[PATH_MAX];
+	for (size_t i = 0; i < q->apart_count; i++)
+		if (q->apart[i] == p->pid)
+			return;
+	if (runs_from(q, p))
+		tell(q, q->processes, p);
+	else if ((read_link(p->fd, "cwd", cwd) > 0 && lies_in(q, cwd)) || (is_shell(p) && has_activated(q, p)))
+		tell(q, q->standing, p);
+}
+
+/* False: it has ended, is a thread of the kernel, or another user's. */
+static bool open_process(struct process *p, int proc_fd, const char *name)
+{
+	static const char deleted[] = " (deleted)";
+	struct stat st;
+	p->pid = (pid_t)atol(name);
+	p->fd = openat(proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (p->fd < 0 || fstat(p->fd, &st) < 0 || st.st_uid != geteuid() || read_link(p->fd, "exe", p->exe) <= 0 ||
+	    fstatat(p->fd, "exe", &p->st, 0) < 0)
+		return false;
+	size_t len = strlen(p->exe), tail = sizeof(deleted) - 1;
+	p->deleted = p->st.st_nlink == 0 && len > tail && strcmp(p->exe + len - tail, deleted) == 0;
+	if (p->deleted)
+		p->exe[len - tail] = '\0';
+	return true;
+}
+
+static void close_process(struct process *p)
+{
+	cleanup_fd(&p->fd);
+	text_done(&p->words);
+	text_done(&p->variables);
+}
+
+void inuse_look(struct inuse *const *all, size_t count)
+{
+	DIR *proc = opendir("/proc");
+	const struct dirent *d;
+	if (!proc) {
+		fprintf(stderr, "venvd-worker: nobody knows what runs here: /proc: %s\n", strerror(errno));
+		return;
+	}
+	while ((d = readdir(proc))) {
+		if (d->d_name[0] < '0' || d->d_name[0] > '9')
+			continue;
+		struct process p = { .fd = -1 };
+		if (open_process(&p, dirfd(proc), d->d_name))
+			for (size_t i = 0; i < count; i++)
+				ask(all[i], &p);
+		close_process(&p);
+	}
+	closedir(proc);
+}
+
+json_t *inuse_end(struct inuse *q)
+{
+	json_t *fields = json_pack("{s:o,s:o,s:I}", "processes", q->processes, "standing", q->standing,
+	    "more", (json_int_t)q->more);
+	for (size_t i = 0; i < q->path_count; i++)
+		free(q->path[i]);
+	free(q);
+	return fields;
+}
