@@ -72,7 +72,7 @@ void inuse_look(struct venvd *v, const struct request *r, const struct environme
 	_cleanup_free_ char *path = env->location != NULL ? xstrdup(env->location) :
 	    xasprintf("%s/%s", root, env->name);
 	*q = (struct inuse_question){ xstrdup(env->name), done, arg };
-	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "path", path,
+	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "at", path,
 	    "elsewhere", env->location != NULL, "caller", (json_int_t)r->caller_pid);
 	if (order == NULL || !jobs_short(v->jobs, order, inuse_looked, q))
 		inuse_looked(ERROR_BUSY, NULL, q);

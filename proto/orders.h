@@ -21,7 +21,7 @@
  *     one can be repeated after a crash: what is done already counts as done.
  *     Where path stands in one of these, the environment is there instead of at NAME in the root.
  * trash    {name, ino, btime, entry, record:{...}, path|absent}
- *          makes trash/ENTRY/, writes and syncs record.json, then renames NAME to trash/ENTRY/tree
+ *          makes trash/ENTRY/, writes record.json and pushes it out, then renames NAME to trash/ENTRY/tree
  *          -> {}   NoSuchEnvironment if NAME is gone or is another; Unsupported on EXDEV (the entry is
  *          taken away again; reason says that this file system cannot move it)
  *          With path, here and in restore, the entry is in the trash beside it (PATH_BESIDE in its directory),
@@ -33,8 +33,8 @@
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
  *
- * inuse    {name, path, elsewhere:bool, caller: pid or 0}
- *          which processes run from the environment, whose path is path; never the caller and those above it. One
+ * inuse    {name, at, elsewhere:bool, caller: pid or 0}
+ *          which processes run from the environment, whose absolute path is at; never the caller and those above it. One
  *          look for all of a batch. -> {processes:[{pid, command},...], standing:[...], more:N}
  *          processes: at most LIMIT_IN_USE, more: beyond them; standing: those that stand in it, and shells that
  *          have it activated.

@@ -70,6 +70,7 @@ static void claim_free(struct claim *c)
 	model_answer_done(&c->answer);
 	free(c->changes);
 	durable_done(&c->durable);
+	durable_done(&c->old.durable);
 	failure_done(&c->failure);
 	free(c->key);
 	free(c->bucket);

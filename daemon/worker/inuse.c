@@ -4,7 +4,7 @@
  * executable is the environment's base interpreter and that was started through the environment (argv[0] lies in
  * it, or VIRTUAL_ENV names it). The executable alone says nothing: it is the base Python, and everybody's.
  *
- * What merely stands in it, or has it activated (a shell), is told as a warning. Who asks, and the processes above it, never
+ * A shell that stands in it, or has it activated, is told as a warning. Who asks, and the processes above it, never
  * count. Other users' processes are not seen, nor what only has a file of it mapped.
  *
  * /proc changes while it is read: what is gone by the next look has not run. Everything is bounded, for the text is
@@ -44,7 +44,7 @@ struct inuse {
 /* One process, as far as it has been looked at. */
 struct process {
 	pid_t pid;
-	int fd;                         /* /proc/PID */
+	int fd;                         /* /proc/PID; -1: it is not looked at any closer */
 	char exe[PATH_MAX];
 	bool deleted;                   /* another file is there by now, as after an upgrade */
 	struct stat st;                 /* of its executable */
@@ -114,7 +114,7 @@ struct inuse *inuse_begin(json_t *order)
 	json_int_t id, caller;
 	int elsewhere;
 	char real[PATH_MAX];
-	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:b, s:I}", "id", &id, "op", &op, "name", &q->name, "path", &path,
+	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:b, s:I}", "id", &id, "op", &op, "name", &q->name, "at", &path,
 	    "elsewhere", &elsewhere, "caller", &caller);
 	q->order = order;
 	q->processes = json_array();
@@ -217,13 +217,12 @@ static bool is_base(const struct inuse *q, const struct process *p)
 
 static bool runs_from(const struct inuse *q, struct process *p)
 {
-	bool base = is_base(q, p);
-	if (lies_in(q, p->exe))
-		return true;
-	/* A base that is gone or was upgraded is still a Python by its name. */
-	if (!base && strncmp(program_of(p), "python", 6) != 0 && strncmp(program_of(p), "pypy", 4) != 0)
-		return false;
-	return was_started_in(q, p) || (base && has_activated(q, p));
+	return lies_in(q, p->exe) || was_started_in(q, p) || (is_base(q, p) && has_activated(q, p));
+}
+
+static bool is_python(const struct process *p)
+{
+	return strncmp(program_of(p), "python", 6) == 0 || strncmp(program_of(p), "pypy", 4) == 0;
 }
 
 static bool is_shell(const struct process *p)
@@ -234,6 +233,13 @@ static bool is_shell(const struct process *p)
 		if (strcmp(program_of(p), shells[i]) == 0)
 			return true;
 	return false;
+}
+
+/* By its executable alone: whether it may have to do with the environment. A base that is gone or was upgraded is
+ * still a Python by its name. */
+static bool is_of_interest(const struct inuse *q, const struct process *p)
+{
+	return is_python(p) || is_shell(p) || strcmp(p->exe, q->base_path) == 0 || lies_in(q, p->exe);
 }
 
 /* Its words with blanks between them, a bounded piece of them. */
@@ -265,32 +271,44 @@ static void ask(struct inuse *q, struct process *p)
 			return;
 	if (runs_from(q, p))
 		tell(q, q->processes, p);
-	else if ((read_link(p->fd, "cwd", cwd) > 0 && lies_in(q, cwd)) || (is_shell(p) && has_activated(q, p)))
+	else if (is_shell(p) && ((read_link(p->fd, "cwd", cwd) > 0 && lies_in(q, cwd)) || has_activated(q, p)))
 		tell(q, q->standing, p);
 }
 
-/* False: it has ended, is a thread of the kernel, or another user's. */
-static bool open_process(struct process *p, int proc_fd, const char *name)
+/* False: it has ended, is a thread of the kernel, or nobody asks for such. Most are of that kind, and cost one call each. */
+static bool read_program(struct process *p, int proc_fd, const char *name, struct inuse *const *all, size_t count)
 {
 	static const char deleted[] = " (deleted)";
+	char link[32];
+	snprintf(link, sizeof(link), "%.20s/exe", name);
+	if (read_link(proc_fd, link, p->exe) <= 0)
+		return false;
+	size_t len = strlen(p->exe), tail = sizeof(deleted) - 1;
+	p->deleted = len > tail && strcmp(p->exe + len - tail, deleted) == 0;
+	if (p->deleted)
+		p->exe[len - tail] = '\0';
+	for (size_t i = 0; i < count; i++)
+		if (is_of_interest(all[i], p))
+			return true;
+	return false;
+}
+
+/* False: it has ended, or is another user's. */
+static bool open_process(struct process *p, int proc_fd, const char *name)
+{
 	struct stat st;
 	p->pid = (pid_t)atol(name);
 	p->fd = openat(proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (p->fd < 0 || fstat(p->fd, &st) < 0 || st.st_uid != geteuid() || read_link(p->fd, "exe", p->exe) <= 0 ||
-	    fstatat(p->fd, "exe", &p->st, 0) < 0)
-		return false;
-	size_t len = strlen(p->exe), tail = sizeof(deleted) - 1;
-	p->deleted = p->st.st_nlink == 0 && len > tail && strcmp(p->exe + len - tail, deleted) == 0;
-	if (p->deleted)
-		p->exe[len - tail] = '\0';
-	return true;
+	return p->fd >= 0 && fstat(p->fd, &st) == 0 && st.st_uid == geteuid() && fstatat(p->fd, "exe", &p->st, 0) == 0;
 }
 
 static void close_process(struct process *p)
 {
 	cleanup_fd(&p->fd);
+	p->fd = -1;
 	text_done(&p->words);
 	text_done(&p->variables);
+	p->words_read = p->variables_read = false;
 }
 
 void inuse_look(struct inuse *const *all, size_t count)
@@ -301,11 +319,11 @@ void inuse_look(struct inuse *const *all, size_t count)
 		fprintf(stderr, "venvd-worker: nobody knows what runs here: /proc: %s\n", strerror(errno));
 		return;
 	}
+	struct process p = { .fd = -1 };
 	while ((d = readdir(proc))) {
 		if (d->d_name[0] < '0' || d->d_name[0] > '9')
 			continue;
-		struct process p = { .fd = -1 };
-		if (open_process(&p, dirfd(proc), d->d_name))
+		if (read_program(&p, dirfd(proc), d->d_name, all, count) && open_process(&p, dirfd(proc), d->d_name))
 			for (size_t i = 0; i < count; i++)
 				ask(all[i], &p);
 		close_process(&p);

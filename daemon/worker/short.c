@@ -215,6 +215,7 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 		cleanup_fd(&s->what.beside_fd);
 		cleanup_fd(&s->what.parent_fd);
 	}
+	durable_done(&s->what.durable);
 	failure_done(&s->failure);
 	json_decref(s->order);
 }

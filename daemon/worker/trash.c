@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The trash's side of orders. In two steps, so that no tree lies in a trash without its record: the records of
- * a whole batch are written and synced before the first rename. The syncs of the directories are the caller's.
+ * a whole batch are written before the first rename, and each is on the disk before its own. The syncs of the directories
+ * are the caller's.
  *
  * What lies in the root goes to the root's trash. What lies elsewhere, perhaps on another file system, goes to one beside
  * it, which is made for it and goes with its last entry.
@@ -117,17 +118,22 @@ void trash_remove_entry(const struct trashing *t, const struct places *p)
 	unlinkat(home, t->entry, AT_REMOVEDIR);
 }
 
-static int write_record(int entry_fd, const json_t *record)
+/* Where the sync after the rename commits the record's name and size too, its data is all that has to be there before. */
+static int write_record(struct trashing *t, int entry_fd)
 {
-	_cleanup_free_ char *text = json_dumps(record, JSON_COMPACT);
+	_cleanup_free_ char *text = json_dumps(t->record, JSON_COMPACT);
 	_cleanup_fd_ int fd = openat(entry_fd, PATH_RECORD,
 	    O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (fd < 0 || !text || fd_write_all(fd, text, strlen(text)) < 0 || fsync(fd) < 0)
+	if (fd < 0 || !text || fd_write_all(fd, text, strlen(text)) < 0)
 		return -1;
+	if (!durable_commits(fd))
+		return fsync(fd);
+	durable_add(&t->durable, fd);
+	fd = -1;
 	return 0;
 }
 
-int trash_prepare(const struct trashing *t, const struct places *p, struct failure *f)
+int trash_prepare(struct trashing *t, const struct places *p, struct failure *f)
 {
 	if (mkdirat(entry_home(t, p), t->entry, 0700) < 0 && errno != EEXIST)
 		return failure_errno(f, "cannot make a place in the trash for '%s'", t->name);
@@ -138,7 +144,7 @@ int trash_prepare(const struct trashing *t, const struct places *p, struct failu
 	int from = trash_origin(t, &name);
 	if (!place_is(from, name, t->want))
 		no_such_environment(t, f);
-	else if (fd < 0 || write_record(fd, t->record) < 0)
+	else if (fd < 0 || write_record(t, fd) < 0)
 		failure_errno(f, "cannot write the record of '%s'", t->name);
 	else
 		return 0;
@@ -146,11 +152,15 @@ int trash_prepare(const struct trashing *t, const struct places *p, struct failu
 	return -1;
 }
 
-int trash_move(const struct trashing *t, const struct places *p, struct failure *f)
+int trash_move(struct trashing *t, const struct places *p, struct failure *f)
 {
 	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	const char *name;
 	int from = trash_origin(t, &name);
+	if (durable_wait(&t->durable) < 0) {
+		failure_sync(f);
+		return -1;
+	}
 	if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
 		return 0;
 	if (errno == EXDEV) {

@@ -3,6 +3,7 @@
 #ifndef VENVD_WORKER_TRASH_H
 #define VENVD_WORKER_TRASH_H
 #include <jansson.h>
+#include "durable.h"
 #include "failure.h"
 #include "place.h"
 
@@ -19,6 +20,7 @@ struct trashing {
 	const char *base;       /* not NULL: it is not in the root, but has this name in parent_fd */
 	int parent_fd;
 	int beside_fd;          /* with base: the trash beside it, or -1: there is none */
+	struct durable durable; /* its record, on its way to the disk; durable_done() is the caller's */
 };
 
 /* The trash beside parent_fd/base; made if it is to be and is not there. -1 with errno, EPERM if it is not ours
@@ -30,11 +32,11 @@ void trash_leave_beside(int parent_fd, const char *base);
 /* Where it is when it is not in the trash. */
 int trash_origin(const struct trashing *, const char **ret_name);
 
-/* First step, for all of a batch before the second: the entry with its synced record. 0; 1: it is there with its tree
- * already, from before a crash; -1 (NoSuchEnvironment, ...), and nothing of it is left. */
-int trash_prepare(const struct trashing *, const struct places *, struct failure *);
-/* Second step: the rename. -1 (NoSuchEnvironment, Unsupported, ...), and the entry is away again. */
-int trash_move(const struct trashing *, const struct places *, struct failure *);
+/* First step, for all of a batch before the second: the entry with its record, on its way to the disk. 0; 1: it is there
+ * with its tree already, from before a crash; -1 (NoSuchEnvironment, ...), and nothing of it is left. */
+int trash_prepare(struct trashing *, const struct places *, struct failure *);
+/* Second step: the rename, once the record is on the disk. -1 (NoSuchEnvironment, Unsupported, ...), and the entry is away again. */
+int trash_move(struct trashing *, const struct places *, struct failure *);
 /* The rename back, and the entry away. */
 int trash_undo(const struct trashing *, const struct places *);
 

@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from conftest import VENVCTL, VarlinkError, interpreters
-from helpers import needs_root, wait_gone
+from helpers import needs_root
 
 PYTHON = str(interpreters()[0])
 SAYS_SO = "import sys; print('here', flush=True); sys.stdin.read()"
@@ -222,9 +222,9 @@ def test_one_look_for_all_who_ask(daemon, root, running):
         create(daemon, name)
     running([root / "e3/bin/python", "-c", SAYS_SO])
     connections = [daemon.connect() for _ in names]
-    for name, connection in zip(names, connections):
+    for name, connection in zip(names, connections, strict=True):
         connection.send("Delete", {"name": name})
-    errors = [name for name, connection in zip(names, connections) if "error" in connection.receive()]
+    errors = [name for name, connection in zip(names, connections, strict=True) if "error" in connection.receive()]
     for connection in connections:
         connection.close()
     assert errors == ["e3"] and set(daemon.environments()) == {"e3"}
