@@ -61,6 +61,11 @@
 #define LIMIT_FILL_ENTRIES    32            /* made by one order */
 #define LIMIT_IMAGE_SECONDS   (7LL * 24 * 3600) /* an unused image is kept; image_retention */
 #define LIMIT_PACKAGES        4096          /* distributions that are read of one environment */
+#define LIMIT_MOVED_TEXT      (1024 * 1024) /* of a file that may name its environment's path */
+#define LIMIT_MOVED_RECORD    (16 * 1024 * 1024) /* of a RECORD */
+#define LIMIT_MOVED_FILES     20000         /* of one environment that name its path ... */
+#define LIMIT_MOVED_BYTES     (64 * 1024 * 1024) /* ... and all of them together */
+#define LIMIT_MOVED_ENTRIES   400000        /* of it that are looked at */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
 #define LIMIT_IN_USE          8             /* processes that one refusal names */

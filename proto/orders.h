@@ -86,6 +86,17 @@
  *          ino and btime of the directory, and made:true if it was not there before. What was made is then
  *          taken away by the worker itself when it fails or is cancelled, before its socket closes.
  *          Unsupported may carry "command": what installs the virtualenv that an old interpreter needs.
+ * clone    {name, entry, path, source}       path: the absolute path it will have
+ *          source: {name, ino, btime, paths:[absolute,...], trash: ENTRY|absent, location: absolute path|absent}:
+ *          the environment, where it lies, and its paths as its files may spell them
+ *          frames: progress {stage:"copy"}, {stage:"sync"}; reserved {ino, btime} of stage/ENTRY, complete; then it
+ *          waits for {"id":N,"go":true}, and renames it to NAME
+ *          -> {environment:{as inspect}}  NoSuchEnvironment, AlreadyExists, Unsupported, NoSpace, Failed
+ * rename   {name, entry, path, source}       of a source in the root or its trash, to NAME
+ *          frames: reserved {}: stage/ENTRY holds the new files and a journal; then it waits for "go"
+ *          -> {environment:{as inspect}}. After any error, and after a crash, a settle is due.
+ * settle   {entry}     goes back what a rename has done before it came to the tree itself
+ *          -> {done:bool: the tree has its new name, from, to, ino, btime: as in the journal, if there is one}
  * resolve  {search, python:[SPEC,...], probeMs, caller}   asks, and remembers the answer
  *          -> {interpreter, reason, rule, warnings}  errors as create
  * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}

@@ -31,6 +31,7 @@ static const struct {
 	const char *op;
 	int (*run)(json_t *order, json_t **ret, struct failure *);
 } table[] = {
+	{ "clone", do_clone },
 	{ "create", do_create },
 	{ "evict", do_evict },
 	{ "fill", do_fill },
@@ -42,8 +43,10 @@ static const struct {
 	{ "purge-name", do_purge_name },
 	{ "purge-state", do_purge_state },
 	{ "python", do_python },
+	{ "rename", do_rename },
 	{ "resolve", do_resolve },
 	{ "scan", do_scan },
+	{ "settle", do_settle },
 };
 
 static int run(json_t *order)

@@ -226,7 +226,7 @@ def test_values_that_could_break_a_line(cli, root):
     cli.good("restart")
     done = cli.good("list")
     assert len(done.stdout.splitlines()) == 3 and "\x1b" not in done.stdout
-    assert {len(line.split("\t")) for line in done.stdout.splitlines()} == {6}
+    assert {len(line.split("\t")) for line in done.stdout.splitlines()} == {7}
     assert len(json.loads(cli.good("list", "--json").stdout)) == 3
 
 
