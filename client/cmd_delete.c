@@ -182,15 +182,6 @@ static int print_dry_run(struct session *s, struct deletion *d)
 	return status;
 }
 
-static void say_warnings(const json_t *answer)
-{
-	const json_t *warning;
-	size_t i;
-	json_array_foreach(json_object_get(answer, "warnings"), i, warning)
-		if (json_is_string(warning))
-			talk_say("warning: %s", json_string_value(warning));
-}
-
 static int delete_one(struct session *s, struct deletion *d, const char *name)
 {
 	json_auto_t *parameters = json_pack("{s:s}", "name", name);
@@ -204,7 +195,7 @@ static int delete_one(struct session *s, struct deletion *d, const char *name)
 	if (d->force)
 		json_object_set_new(parameters, "force", json_true());
 	if (session_change(s, "Delete", parameters, d->now ? LIMIT_CREATE_MS : 0, &a)) {
-		say_warnings(a.parameters);
+		messages_warnings(a.parameters);
 		names_add(&d->done, name);
 		return EXIT_DONE;
 	}
@@ -306,16 +297,21 @@ int cmd_delete(int argc, char **argv)
 	return status;
 }
 
-static int restore_one(struct session *s, const char *name, const char *id)
+static int restore_one(struct session *s, const char *name, const char *id, const char *as)
 {
 	json_auto_t *parameters = json_pack("{s:s}", "name", name);
 	if (parameters && id)
 		json_object_set_new(parameters, "id", json_string(id));
+	if (parameters && as && json_object_set_new(parameters, "as", json_string(as)) < 0)
+		usage_error("'%s' is not UTF-8", as);
 	_cleanup_answer_ struct answer a = { .error = ERROR_NOT_IN_TRASH };
-	if (!parameters || !session_change(s, "Restore", parameters, 0, &a))
+	if (!parameters || !session_change(s, "Restore", parameters, as ? LIMIT_CREATE_MS : 0, &a))
 		return messages_report(s, &a, name);
 	const char *path = json_text(json_object_get(a.parameters, "environment"), "path");
-	talk_say("restored '%s'", name);
+	if (as)
+		talk_say("restored '%s' as '%s'", name, as);
+	else
+		talk_say("restored '%s'", name);
 	if (path && !talk_terminal(STDOUT_FILENO)) {
 		_cleanup_text_ struct text out = { 0 };
 		text_addf(&out, "%s\n", path);
@@ -326,18 +322,24 @@ static int restore_one(struct session *s, const char *name, const char *id)
 
 int cmd_restore(int argc, char **argv)
 {
-	static const struct option options[] = { { "id", required_argument, NULL, 'i' }, { 0 } };
-	const char *id = NULL;
-	while (verb_option(argc, argv, "", options) != -1)
-		id = optarg;
-	verb_arguments(argc, argv, 1, id ? 1 : -1);
+	static const struct option options[] = {
+		{ "id", required_argument, NULL, 'i' }, { "as", required_argument, NULL, 'a' }, { 0 },
+	};
+	const char *id = NULL, *as = NULL;
+	for (int c; (c = verb_option(argc, argv, "", options)) != -1;) {
+		if (c == 'i')
+			id = optarg;
+		else
+			as = optarg;
+	}
+	verb_arguments(argc, argv, 1, id || as ? 1 : -1);
 	_cleanup_session_ struct session s = SESSION_CLOSED;
 	int status = session_open(&s, SESSION_CHANGE);
 	if (status != EXIT_DONE)
 		return status;
 	int done = 0;
 	for (int i = optind; i < argc; i++) {
-		int one = restore_one(&s, argv[i], id);
+		int one = restore_one(&s, argv[i], id, as);
 		done += one == EXIT_DONE;
 		if (status == EXIT_DONE)
 			status = one;

@@ -13,6 +13,7 @@
 #include "bounds.h"
 #include "caller.h"
 #include "making.h"
+#include "messages.h"
 #include "talk.h"
 #include "venvctl.h"
 
@@ -53,6 +54,7 @@ static char *stage_words(const char *stage, const json_t *parameters)
 		{ "resolve", "asking the interpreter" },
 		{ "fill", "preparing another copy" },
 		{ "reserve", "reserving the name" },
+		{ "copy", "copying" },
 		{ "build", "running python -m venv" },
 		{ "sync", "writing to the disk" },
 	};
@@ -149,14 +151,10 @@ void making_say(const struct making *m, const json_t *parameters)
 	const char *interpreter = json_text(environment, "interpreter");
 	const char *reason = json_text(parameters, "interpreterReason");
 	const char *path = m->show_path ? json_text(environment, "path") : NULL;
-	const json_t *warning;
-	size_t i;
 	_cleanup_text_ struct text why = { 0 };
 	if (interpreter)
 		text_addf(&why, " (%s%s%s)", interpreter, reason ? ", " : "", reason ? reason : "");
-	json_array_foreach(json_object_get(parameters, "warnings"), i, warning)
-		if (json_is_string(warning))
-			talk_say("warning: %s", json_string_value(warning));
+	messages_warnings(parameters);
 	talk_say("%s '%s'%s%s with Python %s%s", m->done, m->name, path ? " in " : "", path ? path : "",
 	         version ? version : "of unknown version", why.data ? why.data : "");
 }

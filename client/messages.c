@@ -297,3 +297,12 @@ int messages_refuse(enum error_code error, json_t *parameters)
 	say(&messages[error], &f, NULL);
 	return (int)error_exit_status(error);
 }
+
+void messages_warnings(const json_t *parameters)
+{
+	const json_t *warning;
+	size_t i;
+	json_array_foreach(json_object_get(parameters, "warnings"), i, warning)
+		if (json_is_string(warning))
+			talk_say("warning: %s", json_string_value(warning));
+}

@@ -13,4 +13,7 @@ int messages_report(struct session *, const struct answer *, const char *name);
 
 /* The same for an error of our own making; parameters are borrowed. */
 int messages_refuse(enum error_code, json_t *parameters);
+
+/* The warnings of a good answer, on stderr. */
+void messages_warnings(const json_t *parameters);
 #endif

@@ -62,6 +62,7 @@ void verb_arguments(int argc, char **argv, int min, int max);
 
 int cmd_activate(int argc, char **argv);
 int cmd_call(int argc, char **argv);
+int cmd_clone(int argc, char **argv);
 int cmd_create(int argc, char **argv);
 int cmd_delete(int argc, char **argv);
 int cmd_help(int argc, char **argv);
@@ -71,11 +72,13 @@ int cmd_prompt(int argc, char **argv);
 int cmd_protect(int argc, char **argv);
 int cmd_python(int argc, char **argv);
 int cmd_recreate(int argc, char **argv);
+int cmd_rename(int argc, char **argv);
 int cmd_restart(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_shutdown(int argc, char **argv);
 int cmd_status(int argc, char **argv);
+int cmd_trash(int argc, char **argv);
 int cmd_unprotect(int argc, char **argv);
 #endif

@@ -77,9 +77,20 @@ static const struct verb verbs[] = {
 	  "\n"
 	  "NAME may be a pattern in quotes, such as 'test-*'. Several names, patterns and --now\n"
 	  "ask first on a terminal, and need -y elsewhere.\n" },
-	{ "restore", NULL, cmd_restore, "NAME... | --id ID NAME",
+	{ "restore", NULL, cmd_restore, "NAME... | [--id ID] [--as NEW] NAME",
 	  "take environments out of the trash",
-	  "  --id ID   the one with this id, where the trash holds several of one name\n" },
+	  "  --id ID    the one with this id, where the trash holds several of one name\n"
+	  "  --as NEW   under another name\n" },
+	{ "trash", NULL, cmd_trash, "list | empty [--older-than AGE] [--dry-run] [-y]",
+	  "see what was deleted, or let go of it now",
+	  "  --older-than AGE   only what was deleted before that: 12h, 3d, 2w\n"
+	  "  --dry-run          print the names that would be removed\n" },
+	{ "rename", NULL, cmd_rename, "NAME NEW [--force]", "give an environment another name",
+	  "  -f, --force   although processes run from it\n"
+	  "\n"
+	  "Everything in it that holds its path is written anew: scripts, activation, metadata.\n" },
+	{ "clone", NULL, cmd_clone, "NAME NEW", "make a copy of an environment",
+	  "The copy has everything that is installed, and works from its own path. ^C cancels.\n" },
 	{ "protect", NULL, cmd_protect, "NAME...", "keep environments from being deleted",
 	  "delete, recreate and create --clear refuse them, with --force too, until unprotect.\n" },
 	{ "unprotect", NULL, cmd_unprotect, "NAME...", "let environments be deleted again", "" },

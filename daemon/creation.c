@@ -46,6 +46,7 @@ struct creation {
 	json_t *packages;               /* what was installed in it */
 	char *interpreter_reason;
 	json_t *warnings;
+	struct inuse_question question;
 	json_t *standing;               /* Recreate: who stands in the old one */
 	enum environment_intent intent; /* of our row until it is ready */
 	bool committing;                /* a row is on its way to the disk: we are not freed before */
@@ -781,7 +782,7 @@ void creation_begin(struct venvd *v, struct request *r, struct environment *env,
 	operation_begin(&c->op, v, r, env);
 	creation_prepare_environment(c);
 	if (plan->replaces && c->before->state != STATE_MISSING)
-		inuse_look(v, r, env, creation_in_use, c);
+		inuse_look(v, r, env, &c->question, creation_in_use, c);
 	else
 		(plan->in_place ? creation_build : creation_claim)(c);
 }

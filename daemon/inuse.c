@@ -10,12 +10,6 @@
 #include "log.h"
 #include "root.h"
 
-struct inuse_question {
-	char *name;
-	inuse_done_fn *done;
-	void *arg;
-};
-
 static void inuse_add_process(struct text *out, const json_t *process)
 {
 	const char *command = json_string_value(json_object_get(process, "command"));
@@ -56,22 +50,20 @@ static void inuse_looked(enum error_code code, const json_t *result, void *arg)
 {
 	struct inuse_question *q = arg;
 	if (code != ERROR_NONE)
-		log_warning("nobody knows what runs from '%s': %s", q->name, job_reason(code, result));
-	json_t *refusal = inuse_refusal(q->name, result), *warnings = inuse_warnings(result);
+		log_warning("nobody knows what runs from '%s': %s", q->env->name, job_reason(code, result));
+	json_t *refusal = inuse_refusal(q->env->name, result), *warnings = inuse_warnings(result);
 	q->done(refusal, warnings, q->arg);
 	json_decref(refusal);
 	json_decref(warnings);
-	free(q->name);
-	free(q);
 }
 
-void inuse_look(struct venvd *v, const struct request *r, const struct environment *env, inuse_done_fn *done, void *arg)
+void inuse_look(struct venvd *v, const struct request *r, const struct environment *env, struct inuse_question *q,
+    inuse_done_fn *done, void *arg)
 {
-	struct inuse_question *q = xcalloc(1, sizeof(*q));
 	const char *root = strcmp(v->config.root, "/") == 0 ? "" : v->config.root;
 	_cleanup_free_ char *path = env->location != NULL ? xstrdup(env->location) :
 	    xasprintf("%s/%s", root, env->name);
-	*q = (struct inuse_question){ xstrdup(env->name), done, arg };
+	*q = (struct inuse_question){ env, done, arg };
 	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "at", path,
 	    "elsewhere", env->location != NULL, "caller", (json_int_t)r->caller_pid);
 	if (order == NULL || !jobs_short(v->jobs, order, inuse_looked, q))

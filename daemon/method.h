@@ -25,6 +25,14 @@ method_fn method_create;
 method_fn method_delete, method_restore;
 /* method_protect.c */
 method_fn method_protect;
+/* method_clone.c */
+method_fn method_clone;
+/* method_rename.c */
+method_fn method_rename;
+/* Restore of env, which is in the trash and nobody's, as `to`, which is free. */
+void rename_restore(struct venvd *, struct request *, struct environment *env, const char *to);
+/* method_trash.c */
+method_fn method_empty_trash;
 /* method_python.c */
 method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
 /* method_recreate.c */

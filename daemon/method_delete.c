@@ -19,6 +19,7 @@
 #include "log.h"
 #include "method.h"
 #include "operation.h"
+#include "relocation.h"
 #include "replay.h"
 #include "retention.h"
 #include "store.h"
@@ -28,6 +29,7 @@ struct removal {
 	char *entry;
 	int64_t at_us;
 	bool now;
+	struct inuse_question question;
 	bool looking, committing;
 	json_t *refusal;        /* what runs from it; NULL */
 	json_t *warnings;
@@ -221,7 +223,7 @@ static void removal_begin(struct venvd *v, struct request *r, struct environment
 	store_put(v->store, row, removal_intent_on_disk, d);
 	environment_free(row);
 	if (d->looking)
-		inuse_look(v, r, env, removal_looked, d);
+		inuse_look(v, r, env, &d->question, removal_looked, d);
 }
 
 /* --- delete --now of what is in the trash --- */
@@ -341,26 +343,21 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-/* A live name that only remembers a lost directory gives way. Answered; true if it does not. */
-static bool restore_refuse_taken(struct venvd *v, struct request *r, const char *name)
+/* What lies elsewhere goes back to its own place, whatever it is called. */
+static void restore_renamed(struct venvd *v, struct request *r, struct environment *env, const char *to)
 {
-	struct environment *there = index_get(v->index, name);
-	if (there == NULL)
-		return false;
-	if (there->state == STATE_MISSING && there->busy == NULL) {
-		store_drop(v->store, there->id, NULL, NULL);
-		index_remove(v->index, there);
-		return false;
-	}
-	request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", name,
-	    "state", environment_state_name(there->state)));
-	return true;
+	_cleanup_free_ char *reason = xasprintf("it lies at '%s' and is restored under its own name; venvctl rename changes it",
+	    env->location != NULL ? env->location : "");
+	if (env->location != NULL)
+		request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
+	else if (!method_refuse_root(v, r))
+		rename_restore(v, r, env, to);
 }
 
 void method_restore(struct venvd *v, struct request *r)
 {
-	const char *name = request_string(r, "name");
-	if (replay_answer(v->replay, r))
+	const char *name = request_string(r, "name"), *to = request_string(r, "as");
+	if (replay_answer(v->replay, r) || (to != NULL && method_refuse_name(r, to)))
 		return;
 	struct environment *env = index_trash_get(v->index, name, request_string(r, "id"));
 	if (env == NULL) {
@@ -368,12 +365,16 @@ void method_restore(struct venvd *v, struct request *r)
 		return;
 	}
 	if (env->busy != NULL || env->intent == INTENT_PURGE) {
-		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name,
-		    "reason", "it is being removed for good"));
+		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name, "reason",
+		    env->intent == INTENT_PURGE ? "it is being removed for good" : "another operation is under way"));
 		return;
 	}
-	if (restore_refuse_taken(v, r, name))
+	if (relocation_refuse_taken(v, r, to != NULL ? to : name))
 		return;
+	if (to != NULL && strcmp(to, name) != 0) {
+		restore_renamed(v, r, env, to);
+		return;
+	}
 	struct restoring *b = xcalloc(1, sizeof(*b));
 	operation_begin(&b->op, v, r, env);
 	index_from_trash(v->index, env, STATE_CREATING);

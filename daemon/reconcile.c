@@ -16,7 +16,9 @@
  *   purge        at NAME (delete --now)                                    taken back: as before
  *   purge        no                             trash/ENTRY                purged now
  *   none         at NAME                                                   kept, looked into later
+ *   none         at another name                                           it is called that (follow.c)
  *   none         no                             (trashed: trash/ENTRY)     kept; else missing, 7 days long
+ *   new name     at NAME                                                   its rename is taken back
  *   trashed      at NAME                        no entry                   it was restored: live
  *   no row       an environment at NAME                                    adopted
  *   no row                                      trash/ENTRY with a tree    row made from its record
@@ -28,6 +30,7 @@
 #include <string.h>
 
 #include "bounds.h"
+#include "follow.h"
 #include "index.h"
 #include "job.h"
 #include "log.h"
@@ -652,6 +655,20 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 	store_put(v->store, env, NULL, NULL);
 }
 
+/* --- renames that were under way --- */
+
+/* The row says that it is being renamed, and its directory has its old name. */
+static void reconcile_not_renamed(struct venvd *v, struct environment *env)
+{
+	if (env->new_name == NULL)
+		return;
+	log_info("an interrupted rename of '%s' to '%s' was taken back", env->name, env->new_name);
+	free(env->new_name);
+	env->new_name = NULL;
+	replay_forget_rename(v->replay, env->id);
+	store_put(v->store, env, NULL, NULL);
+}
+
 /* --- the scan --- */
 
 static void reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
@@ -673,6 +690,9 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 	}
 }
 
+static void reconcile_renames_settled(void *);
+static void reconcile_followed(void *);
+
 static void reconcile_scanned(enum error_code code, const json_t *result, void *arg)
 {
 	struct reconcile *rec = arg;
@@ -690,6 +710,20 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		return;
 	}
 	rec->waiting++;         /* ours, until every order is given */
+	follow_settle(v, rec->stage, reconcile_renames_settled, rec);
+}
+
+static void reconcile_renames_settled(void *arg)
+{
+	struct reconcile *rec = arg;
+	follow_begin(rec->venvd, rec->names, reconcile_followed, rec);
+}
+
+/* The names are those of the directories now. */
+static void reconcile_followed(void *arg)
+{
+	struct reconcile *rec = arg;
+	struct venvd *v = rec->venvd;
 	size_t live_count, trash_count;
 	struct environment **live = reconcile_rows(v, false, &live_count);
 	for (size_t i = 0; i < live_count; i++)
@@ -697,6 +731,10 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 	free(live);
 	live = reconcile_rows(v, false, &live_count);
 	struct environment **trashed = reconcile_rows(v, true, &trash_count);
+	for (size_t i = 0; i < live_count; i++)
+		reconcile_not_renamed(v, live[i]);
+	for (size_t i = 0; i < trash_count; i++)
+		reconcile_not_renamed(v, trashed[i]);
 	for (size_t i = 0; i < live_count; i++)
 		if (json_object_get(rec->settled, live[i]->name) == NULL)
 			reconcile_live(rec, live[i]);

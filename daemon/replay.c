@@ -30,7 +30,7 @@ struct replay {
 	struct venvd *venvd;
 	void *tree;
 	size_t count;
-	TAILQ_HEAD(, replay_record) by_age;
+	TAILQ_HEAD(replay_records, replay_record) by_age;
 };
 
 static int replay_compare(const void *a, const void *b)
@@ -223,6 +223,18 @@ void replay_forget_environment(struct replay *replay, const char *env_id, int64_
 		store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);
 	}
+}
+
+void replay_forget_rename(struct replay *replay, const char *env_id)
+{
+	struct replay_record *record = TAILQ_LAST(&replay->by_age, replay_records);
+	while (record != NULL && (record->row.error != NULL || strcmp(record->row.environment_id, env_id) != 0))
+		record = TAILQ_PREV(record, replay_records, entry);
+	const char *method = record != NULL ? strrchr(record->row.method, '.') : NULL;
+	if (method == NULL || (strcmp(method, ".Rename") != 0 && strcmp(method, ".Restore") != 0))
+		return;
+	store_drop_request(replay->venvd->store, record->row.id);
+	replay_remove(replay, record);
 }
 
 bool replay_end(struct replay *replay, struct replay_record *record, const char *env_id,

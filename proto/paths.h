@@ -11,6 +11,7 @@
 #define PATH_CATALOG "catalog.db"
 #define PATH_STAGE "stage"
 #define PATH_STAGE_WORKER "w%d~"        /* begins what a worker of this process id makes in PATH_STAGE for its order */
+#define PATH_STAGE_RENAME "rename~"     /* begins what a rename keeps in PATH_STAGE until it is settled */
 #define PATH_TRASH "trash"
 #define PATH_RECORD "record.json"       /* in PATH_TRASH/ENTRY, beside PATH_TREE */
 #define PATH_TREE "tree"

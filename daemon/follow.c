@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See follow.h. An inode number is used again soon after its directory has gone, so it only says where to look: the
+ * directory's birth time decides. Two that have changed their names with each other both follow.
+ */
+#include <string.h>
+
+#include "follow.h"
+#include "index.h"
+#include "job.h"
+#include "log.h"
+#include "paths.h"
+#include "relocation.h"
+#include "store.h"
+
+/* --- renames that were under way --- */
+
+struct settling {
+	struct venvd *venvd;
+	json_t *stage;
+	json_t *entries;        /* those that are yet to be settled */
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void follow_settle_next(struct settling *);
+
+static bool follow_is_rename(const json_t *entry)
+{
+	const char *name = json_string_value(entry);
+	return name != NULL && strncmp(name, PATH_STAGE_RENAME, sizeof(PATH_STAGE_RENAME) - 1) == 0;
+}
+
+static void follow_keep(json_t *stage, const json_t *entry)
+{
+	for (size_t i = json_array_size(stage); i-- > 0;)
+		if (json_equal(json_array_get(stage, i), entry))
+			json_array_remove(stage, i);
+}
+
+static void follow_settled(enum error_code code, const json_t *result, void *arg)
+{
+	struct settling *s = arg;
+	size_t last = json_array_size(s->entries) - 1;
+	if (code != ERROR_NONE) {
+		log_error("an interrupted rename could not be settled: %s", job_reason(code, result));
+		follow_keep(s->stage, json_array_get(s->entries, last));
+	}
+	json_array_remove(s->entries, last);
+	follow_settle_next(s);
+}
+
+/* From the last one on. */
+static void follow_settle_next(struct settling *s)
+{
+	size_t count = json_array_size(s->entries);
+	if (count == 0) {
+		s->done(s->arg);
+		json_decref(s->entries);
+		free(s);
+		return;
+	}
+	json_t *order = json_pack("{s:s,s:O}", "op", "settle", "entry", json_array_get(s->entries, count - 1));
+	if (job_continue(s->venvd->jobs, order, 0, NULL, follow_settled, s) == NULL)
+		follow_settled(ERROR_FAILED, NULL, s);
+}
+
+void follow_settle(struct venvd *v, json_t *stage, void (*done)(void *arg), void *arg)
+{
+	struct settling *s = xcalloc(1, sizeof(*s));
+	size_t i;
+	json_t *entry;
+	*s = (struct settling){ v, stage, json_array(), done, arg };
+	json_array_foreach(stage, i, entry)
+		if (follow_is_rename(entry) && !v->config.peek)
+			json_array_append(s->entries, entry);
+	follow_settle_next(s);
+}
+
+/* --- rows --- */
+
+struct following {
+	struct venvd *venvd;
+	json_t *wanted;         /* name of a directory -> id of the row that may be it */
+	json_t *found;          /* the same, of those that are */
+	void (*done)(void *arg);
+	void *arg;
+};
+
+static void follow_end(struct following *f)
+{
+	f->done(f->arg);
+	json_decref(f->wanted);
+	json_decref(f->found);
+	free(f);
+}
+
+static bool follow_is_at(const json_t *names, const char *name, const struct environment *env)
+{
+	return json_integer_value(json_object_get(names, name)) == env->ino;
+}
+
+/* One that is being renamed is in the trash or in the root, and then under its old name or the new one. */
+static void follow_want(struct following *f, const json_t *names, const json_t *by_ino, const struct environment *env)
+{
+	if (env->location != NULL || env->ino == 0 || env->intent != INTENT_NONE || env->busy != NULL)
+		return;
+	bool trashed = env->state == STATE_TRASHED;
+	if ((trashed && env->new_name == NULL) || (!trashed && follow_is_at(names, env->name, env)))
+		return;
+	_cleanup_free_ char *ino = xasprintf("%lld", (long long)env->ino);
+	const char *name = trashed ? env->new_name : json_string_value(json_object_get(by_ino, ino));
+	if (name != NULL && follow_is_at(names, name, env))
+		json_object_set_new(f->wanted, name, json_string(env->id));
+}
+
+static void follow_look(struct following *f, const json_t *names)
+{
+	const struct index *index = f->venvd->index;
+	json_t *by_ino = json_object();
+	const char *name;
+	json_t *value;
+	json_object_foreach((json_t *)names, name, value) {
+		_cleanup_free_ char *ino = xasprintf("%lld", (long long)json_integer_value(value));
+		json_object_set_new(by_ino, ino, json_string(name));
+	}
+	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))
+		follow_want(f, names, by_ino, env);
+	for (const struct environment *env = index_trash_next(index, NULL, 0, NULL); env != NULL;
+	    env = index_trash_next(index, env->name, env->deleted_at, env->id))
+		follow_want(f, names, by_ino, env);
+	json_decref(by_ino);
+}
+
+static void follow_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct following *f = arg;
+	size_t i;
+	json_t *one;
+	(void)kind;
+	json_array_foreach(json_object_get(frame, "environments"), i, one) {
+		const char *name = json_string_value(json_object_get(one, "name"));
+		json_t *id = name != NULL ? json_object_get(f->wanted, name) : NULL;
+		const struct environment *env = id != NULL ?
+		    index_get_id(f->venvd->index, json_string_value(id)) : NULL;
+		json_int_t btime = json_integer_value(json_object_get(one, "btime"));
+		if (env != NULL && env->busy == NULL &&
+		    json_integer_value(json_object_get(one, "ino")) == env->ino &&
+		    (env->btime_ns == 0 || btime == env->btime_ns))
+			json_object_set(f->found, name, id);
+	}
+}
+
+/* All give up their names before the first gets another one. */
+static void follow_rename(struct following *f)
+{
+	struct venvd *v = f->venvd;
+	const char *name;
+	json_t *id;
+	json_object_foreach(f->found, name, id) {
+		struct environment *env = index_get_id(v->index, json_string_value(id));
+		struct environment *there = index_get(v->index, name);
+		/* Its directory is not there: ours is. It may be one that follows, too. */
+		if (there != NULL && there != env && there->busy == NULL) {
+			bool follows = false;
+			const char *other;
+			json_t *other_id;
+			json_object_foreach(f->found, other, other_id)
+				follows = follows || strcmp(json_string_value(other_id), there->id) == 0;
+			if (!follows) {
+				store_drop(v->store, there->id, NULL, NULL);
+				index_remove(v->index, there);
+			}
+		}
+	}
+	size_t count = json_object_size(f->found), n = 0;
+	_cleanup_free_ struct environment **all = xcalloc(count + 1, sizeof(*all));
+	json_object_foreach(f->found, name, id) {
+		struct environment *env = index_get_id(v->index, json_string_value(id));
+		log_info("the directory of '%s' is called '%s' now, and so is it", env->name, name);
+		free(env->new_name);
+		env->new_name = xstrdup(name);
+		all[n++] = index_take(v->index, env);
+	}
+	while (n > 0) {
+		relocation_name(all[--n]);
+		index_add(v->index, all[n]);
+		store_put(v->store, all[n], NULL, NULL);
+	}
+}
+
+static void follow_looked(enum error_code code, const json_t *result, void *arg)
+{
+	struct following *f = arg;
+	if (code != ERROR_NONE)
+		log_warning("directories with other names could not be looked at: %s", job_reason(code, result));
+	else
+		follow_rename(f);
+	follow_end(f);
+}
+
+void follow_begin(struct venvd *v, const json_t *names, void (*done)(void *arg), void *arg)
+{
+	struct following *f = xcalloc(1, sizeof(*f));
+	*f = (struct following){ v, json_object(), json_object(), done, arg };
+	follow_look(f, names);
+	json_t *targets = json_array();
+	const char *name;
+	json_t *id;
+	json_object_foreach(f->wanted, name, id)
+		json_array_append_new(targets, json_string(name));
+	bool any = json_array_size(targets) > 0;
+	json_t *order = json_pack("{s:s,s:o}", "op", "inspect", "names", targets);
+	if (!any || job_continue(v->jobs, order, 0, follow_frame, follow_looked, f) == NULL) {
+		if (!any)
+			json_decref(order);
+		follow_end(f);
+	}
+}

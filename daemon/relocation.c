@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/* See relocation.h. Owns nothing. */
+#include "index.h"
+#include "method.h"
+#include "relocation.h"
+#include "root.h"
+#include "store.h"
+
+bool relocation_refuse_state(struct request *r, const struct environment *env)
+{
+	_cleanup_free_ char *reason = NULL;
+	enum error_code code = ERROR_UNSUPPORTED;
+	if (env->busy != NULL || env->state == STATE_CREATING) {
+		code = ERROR_BUSY;
+		reason = xstrdup(env->busy == NULL ? "it is being created" : "another operation is under way");
+	} else if (env->state == STATE_FOREIGN) {
+		reason = xasprintf("it is not venvd's to change or copy: %s",
+		    env->problem != NULL ? env->problem : "foreign");
+	} else if (env->state == STATE_MISSING) {
+		reason = xstrdup("its directory is gone");
+	}
+	if (reason != NULL)
+		request_error(r, code, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
+	return reason != NULL;
+}
+
+bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *name)
+{
+	struct environment *there = index_get(v->index, name);
+	if (there == NULL)
+		return false;
+	if (there->state == STATE_MISSING && there->busy == NULL) {
+		store_drop(v->store, there->id, NULL, NULL);
+		index_remove(v->index, there);
+		return false;
+	}
+	request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", name,
+	    "state", environment_state_name(there->state)));
+	return true;
+}
+
+static char *relocation_path(const char *root, const char *name)
+{
+	return xasprintf("%s/%s", root[0] == '/' && root[1] == '\0' ? "" : root, name);
+}
+
+json_t *relocation_order(const struct venvd *v, const char *op, const struct environment *env, const char *to,
+    const char *entry)
+{
+	const char *real = root_real(v->root);
+	_cleanup_free_ char *path = relocation_path(v->config.root, to);
+	_cleanup_free_ char *from = env->location != NULL ? xstrdup(env->location) :
+	    relocation_path(v->config.root, env->name);
+	_cleanup_free_ char *also = env->location == NULL && real != NULL ? relocation_path(real, env->name) : NULL;
+	json_t *paths = json_pack("[s]", from);
+	json_t *spelling = also != NULL ? json_string(also) : NULL;
+	if (spelling != NULL)           /* else it is not UTF-8, and nothing that we have made spells it so */
+		json_array_append_new(paths, spelling);
+	json_t *source = json_pack("{s:s,s:I,s:I,s:o,s:s*,s:s*}", "name", env->name, "ino", (json_int_t)env->ino,
+	    "btime", (json_int_t)env->btime_ns, "paths", paths,
+	    "trash", env->state == STATE_TRASHED ? env->entry : NULL, "location", env->location);
+	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", op, "name", to, "entry", entry, "path", path, "source", source);
+}
+
+void relocation_name(struct environment *env)
+{
+	free(env->name);
+	env->name = env->new_name;
+	env->new_name = NULL;
+	if (env->state == STATE_TRASHED) {
+		env->state = env->problem != NULL ? STATE_BROKEN : STATE_READY;
+		env->deleted_at = env->expires_at = 0;
+		free(env->entry);
+		env->entry = NULL;
+	}
+}
+
+void relocation_named(struct venvd *v, struct environment *env)
+{
+	index_take(v->index, env);
+	relocation_name(env);
+	index_add(v->index, env);
+}
