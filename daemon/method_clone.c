@@ -164,13 +164,27 @@ static void cloning_frame(const char *kind, const json_t *frame, void *arg)
 	operation_put(&c->op, cloning_row_on_disk, c);
 }
 
+/* It is what the first one is, until somebody has looked at it. */
+static struct environment *cloning_environment(const struct environment *source, const char *to)
+{
+	struct environment *env = environment_copy(source);
+	id_new(env->id);
+	free(env->name);
+	free(env->origin);
+	free(env->location);
+	env->name = xstrdup(to);
+	env->origin = xstrdup("created");
+	env->location = NULL;
+	env->state = STATE_CREATING;
+	env->protected = 0;
+	env->created_at = now_us();
+	return env;
+}
+
 static void cloning_begin(struct venvd *v, struct request *r, struct environment *source, const char *to)
 {
 	struct cloning *c = xcalloc(1, sizeof(*c));
-	struct environment *env = environment_new(to);
-	env->origin = xstrdup("created");
-	env->options = xstrdup(source->options);
-	env->created_at = now_us();
+	struct environment *env = cloning_environment(source, to);
 	index_add(v->index, env);
 	c->source = source;
 	c->op.cancel = cloning_cancel;

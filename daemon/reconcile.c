@@ -709,7 +709,6 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		reconcile_step(rec);
 		return;
 	}
-	rec->waiting++;         /* ours, until every order is given */
 	follow_settle(v, rec->stage, reconcile_renames_settled, rec);
 }
 
@@ -725,6 +724,7 @@ static void reconcile_followed(void *arg)
 	struct reconcile *rec = arg;
 	struct venvd *v = rec->venvd;
 	size_t live_count, trash_count;
+	rec->waiting++;         /* ours, until every order is given */
 	struct environment **live = reconcile_rows(v, false, &live_count);
 	for (size_t i = 0; i < live_count; i++)
 		reconcile_unfinished(rec, live[i]);

@@ -251,13 +251,12 @@ bool moved_script(const struct moved *m, const char *text, size_t len, struct te
 		return moved_text(m, text, len, out);
 	_cleanup_free_ char *program = xstrndup(h.program, h.program_len);
 	_cleanup_text_ struct text new = { 0 };
-	bool ours = moved_link(m, program, &new);
-	if (ours)
-		write_head(out, new.data, &h);
-	else
-		text_add(out, text, h.len);
-	bool rest = moved_text(m, text + h.len, len - h.len, out);
-	return ours || rest;
+	/* Also what is a shebang only by its looks, with blanks in its path. */
+	if (!moved_link(m, program, &new))
+		return moved_text(m, text, len, out);
+	write_head(out, new.data, &h);
+	moved_text(m, text + h.len, len - h.len, out);
+	return true;
 }
 
 /* --- prompts --- */
@@ -289,10 +288,10 @@ static bool replace_between(struct text *t, const char *before, const char *from
 bool moved_activate(const struct moved *m, const char *text, size_t len, struct text *out)
 {
 	static const struct { const char *before, *after; } places[] = {
-		{ "(", ") " }, { "(\"", "\") " }, { "('", "') " },
+		{ "(", ") " }, { "\"(\"", "\") " },
+		{ "if (\"", "\" != \"\")" }, { "env_name = \"", "\"" }, { "(set_color 4B8BBE) \"", "\"" }, { "(set_color 4B8BBE) ", "" },
 		{ "VIRTUAL_ENV_PROMPT=", "" }, { "VIRTUAL_ENV_PROMPT=\"", "\"" }, { "VIRTUAL_ENV_PROMPT='", "'" },
 		{ "VIRTUAL_ENV_PROMPT ", "" }, { "VIRTUAL_ENV_PROMPT \"", "\"" }, { "VIRTUAL_ENV_PROMPT '", "'" },
-		{ "\"(\"", "\") " }, { "__venv_prompt = '", "'" },
 	};
 	_cleanup_text_ struct text t = { 0 };
 	bool changed = moved_text(m, text, len, &t);
