@@ -724,7 +724,7 @@ static void reconcile_followed(void *arg)
 	struct reconcile *rec = arg;
 	struct venvd *v = rec->venvd;
 	size_t live_count, trash_count;
-	rec->waiting++;         /* ours, until every order is given */
+	rec->waiting = 1;       /* ours, until every order is given */
 	struct environment **live = reconcile_rows(v, false, &live_count);
 	for (size_t i = 0; i < live_count; i++)
 		reconcile_unfinished(rec, live[i]);
