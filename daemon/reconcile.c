@@ -747,6 +747,7 @@ static void reconcile_followed(void *arg)
 	json_object_foreach(rec->trash, entry, found)
 		reconcile_entry(rec, entry, found);
 	reconcile_adopt(rec);
+	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that what waits is counted */
 	rec->waiting--;
 	reconcile_step(rec);
 }
