@@ -5,7 +5,8 @@
  *   Delete    intent row on the disk, and meanwhile a look that nothing runs from it -> the resident worker
  *             writes the entry's own record and renames -> root synced -> answer -> row says trashed
  *   Restore   renames it back, never over anything -> root synced -> answer -> row says ready. It needs no
- *             intent: at the next start the inode tells where the tree is.
+ *             intent: at the next start the inode tells where the tree is. Only what its request's id leads to is on the
+ *             disk before.
  *   --now     for a live one: intent, then a worker removes it for good; for trashed ones: retention_purge()
  *
  * The name stays taken in the index while any of this is under way.
@@ -72,6 +73,7 @@ static void removal_failed(struct removal *d, enum error_code code, const json_t
 {
 	struct venvd *v = d->op.venvd;
 	struct environment *env = d->op.env;
+	operation_take_back(&d->op);
 	env->intent = INTENT_NONE;
 	if (code == ERROR_NO_SUCH_ENVIRONMENT) {
 		index_set_state(v->index, env, STATE_MISSING);
@@ -220,7 +222,7 @@ static void removal_begin(struct venvd *v, struct request *r, struct environment
 	row->entry = xstrdup(d->entry);
 	d->looking = !request_bool(r, "force");
 	d->committing = true;
-	store_put(v->store, row, removal_intent_on_disk, d);
+	operation_put_row(&d->op, row, removal_intent_on_disk, d);
 	environment_free(row);
 	if (d->looking)
 		inuse_look(v, r, env, &d->question, removal_looked, d);
@@ -260,6 +262,15 @@ static void emptying_next(struct emptying *e)
 	venvd_stop_if_idle(v);
 }
 
+static void emptying_intents_on_disk(bool ok, void *arg)
+{
+	struct emptying *e = arg;
+	if (!ok)
+		log_warning("the catalog's file system is full");
+	emptying_next(e);
+}
+
+/* All of them are to go before the first does: then a crash cannot leave some and the answer too. */
 static void emptying_begin(struct venvd *v, struct request *r, struct environment *env)
 {
 	struct emptying *e = xcalloc(1, sizeof(*e));
@@ -267,7 +278,16 @@ static void emptying_begin(struct venvd *v, struct request *r, struct environmen
 	operation_begin(&e->op, v, r, env);
 	env->busy = NULL;               /* retention_purge() marks each in turn */
 	e->op.env = NULL;
-	emptying_next(e);
+	for (struct environment *one = index_trash_next(v->index, e->name, INT64_MAX, "");
+	    one != NULL && strcmp(one->name, e->name) == 0;
+	    one = index_trash_next(v->index, one->name, one->deleted_at, one->id)) {
+		if (one == env || one->busy != NULL)
+			continue;
+		one->intent = INTENT_PURGE;
+		store_put(v->store, one, NULL, NULL);
+	}
+	env->intent = INTENT_PURGE;
+	operation_put_row(&e->op, env, emptying_intents_on_disk, e);
 }
 
 /* --- the methods --- */
@@ -322,6 +342,21 @@ void method_delete(struct venvd *v, struct request *r)
 	}
 }
 
+static void restore_done(enum error_code code, const json_t *result, void *arg);
+
+static void restore_go(bool ok, void *arg)
+{
+	struct restoring *b = arg;
+	struct environment *env = b->op.env;
+	if (!ok)
+		log_warning("the catalog's file system is full; a restore's request is remembered until the end at most");
+	if (jobs_short(b->op.venvd->jobs, removal_identity("restore", env, env->entry), restore_done, b))
+		return;
+	json_t *parameters = job_refused(env->name);
+	restore_done(ERROR_BUSY, parameters, b);
+	json_decref(parameters);
+}
+
 static void restore_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct restoring *b = arg;
@@ -335,6 +370,7 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 		store_put(v->store, env, NULL, NULL);
 		operation_reply(&b->op, method_environment(v, env));
 	} else {
+		operation_take_back(&b->op);
 		index_to_trash(v->index, env);
 		operation_error(&b->op, code, result != NULL ? json_deep_copy(result) : NULL);
 	}
@@ -377,11 +413,9 @@ void method_restore(struct venvd *v, struct request *r)
 	}
 	struct restoring *b = xcalloc(1, sizeof(*b));
 	operation_begin(&b->op, v, r, env);
+	if (operation_is_remembered(&b->op))
+		operation_put(&b->op, restore_go, b);   /* its row is that of one in the trash, as before */
 	index_from_trash(v->index, env, STATE_CREATING);
-	json_t *order = removal_identity("restore", env, env->entry);
-	if (jobs_short(v->jobs, order, restore_done, b))
-		return;
-	json_t *parameters = job_refused(name);
-	restore_done(ERROR_BUSY, parameters, b);
-	json_decref(parameters);
+	if (!operation_is_remembered(&b->op))
+		restore_go(true, b);
 }

@@ -52,7 +52,17 @@ void operation_progress(struct operation *op, json_t *parameters)
 
 void operation_put(struct operation *op, store_done_fn *done, void *arg)
 {
-	store_put_both(op->venvd->store, op->env, replay_success(op->replay, op->env->id), done, arg);
+	operation_put_row(op, op->env, done, arg);
+}
+
+void operation_put_row(struct operation *op, const struct environment *row, store_done_fn *done, void *arg)
+{
+	store_put_both(op->venvd->store, row, replay_success(op->replay, row->id), done, arg);
+}
+
+bool operation_is_remembered(const struct operation *op)
+{
+	return op->replay != NULL;
 }
 
 void operation_take_back(struct operation *op)

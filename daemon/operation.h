@@ -30,6 +30,10 @@ void operation_progress(struct operation *, json_t *parameters);
 /* Writes env's row, and in the same commit what the request's id, if there is one, leads to: success. The answer
  * then waits for no further commit. */
 void operation_put(struct operation *, store_done_fn *done, void *arg);
+/* The same with this row of env, which need not be what the index has yet. */
+void operation_put_row(struct operation *, const struct environment *row, store_done_fn *done, void *arg);
+/* Whether a request's id is to be remembered. */
+bool operation_is_remembered(const struct operation *);
 /* It did not come to that: what was written under the id is dropped, before env's row is. */
 void operation_take_back(struct operation *);
 /* The outcome, to all; lets go of env (NULL it first if it was freed). Takes parameters. */

@@ -130,6 +130,8 @@ static bool reconcile_same(const struct environment *env, const json_t *found)
 
 static void reconcile_intent_taken_back(struct venvd *v, struct environment *env)
 {
+	if (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)
+		replay_forget_environment(v->replay, env->id, "Delete", env->deleted_at);
 	env->intent = INTENT_NONE;
 	env->deleted_at = 0;
 	free(env->entry);
@@ -430,7 +432,7 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	struct venvd *v = rec->venvd;
 	struct environment *old = reconcile_predecessor(v, env);
 	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
-	replay_forget_environment(v->replay, env->id, env->created_at);
+	replay_forget_environment(v->replay, env->id, NULL, env->created_at);
 	if (old != NULL && old->location == NULL && reconcile_claim_name(rec, old)) {
 		json_array_remove(rec->known, json_array_size(rec->known) - 1);
 		reconcile_take_over(rec, env, old);     /* it had not been moved yet */
@@ -578,6 +580,8 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 	if (env->location != NULL || reconcile_claim_trash(rec, env)) {
 		if (env->location != NULL)
 			json_array_append_new(rec->paths, json_string(env->location));
+		else
+			replay_forget_environment(v->replay, env->id, "Restore", env->deleted_at);
 		if (env->intent == INTENT_PURGE) {
 			env->expires_at = 1;    /* due at once */
 			index_to_trash(v->index, env);

@@ -212,13 +212,14 @@ void replay_take_back(struct replay *replay, struct replay_record *record)
 	store_drop_request(replay->venvd->store, record->row.id);
 }
 
-void replay_forget_environment(struct replay *replay, const char *env_id, int64_t since_us)
+void replay_forget_environment(struct replay *replay, const char *env_id, const char *method, int64_t since_us)
 {
 	struct replay_record *record, *next;
 	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
 		next = TAILQ_NEXT(record, entry);
 		if (record->row.error != NULL || record->row.at_us < since_us ||
-		    strcmp(record->row.environment_id, env_id) != 0)
+		    strcmp(record->row.environment_id, env_id) != 0 ||
+		    (method != NULL && strcmp(strrchr(record->row.method, '.') + 1, method) != 0))
 			continue;
 		store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""Daemons with one step of the crash protocol swapped, each made for a test alone: the harness must catch them.
+
+A variant is one replacement in one file of a copy of the sources; only that file is compiled again. One that does not fit
+the sources any more is an error.
+"""
+import pathlib
+import shutil
+import subprocess
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+
+# name -> (the operation that shows it, file, what stands there, what stands there instead)
+VARIANTS = {
+    "a delete without its row": (
+        "delete", "daemon/method_delete.c",
+        "\toperation_put_row(&d->op, row, removal_intent_on_disk, d);\n\tenvironment_free(row);\n",
+        "\tenvironment_free(row);\n\tremoval_intent_on_disk(true, d);\n"),
+    "a claim before its row": (
+        "create", "daemon/creation.c",
+        "\tif (intent == INTENT_CLAIM)\n\t\toperation_put(&c->op, creation_intent_on_disk, c);\n",
+        "\tif (intent == INTENT_CLAIM)\n\t\tcreation_intent_on_disk(true, c);\n"),
+    "a tree with its new name before its files": (
+        "rename", "daemon/worker/rename.c",
+        "\tif (exchange_all(&n, f) < 0 || publish(&n, f) < 0)\n",
+        "\tif (publish(&n, f) < 0 || exchange_all(&n, f) < 0)\n"),
+    "a clone before its row": (
+        "clone", "daemon/method_clone.c",
+        "\toperation_put(&c->op, cloning_row_on_disk, c);\n",
+        "\tcloning_row_on_disk(true, c);\n"),
+    "a restore before its request": (
+        "restore", "daemon/method_delete.c",
+        "\tif (operation_is_remembered(&b->op))\n\t\toperation_put(&b->op, restore_go, b);",
+        "\tif (false)\n\t\toperation_put(&b->op, restore_go, b);"),
+}
+
+
+def build(name, build_directory, where):
+    """Builds the variant in `where`; its venvd."""
+    _, file, old, new = VARIANTS[name]
+    where = pathlib.Path(where)
+    for directory in ("proto", "daemon", "client", "schema", "tools"):
+        shutil.copytree(TOP / directory, where / directory)
+    for one in ("Makefile", "VERSION"):
+        if (TOP / one).exists():
+            shutil.copy2(TOP / one, where / one)
+    for directory in ("obj", "gen"):
+        shutil.copytree(build_directory / directory, where / "build" / directory)
+    for one in ("flags", "sources"):
+        shutil.copy2(build_directory / one, where / "build" / one)
+    text = (where / file).read_text()
+    if text.count(old) != 1:
+        raise SystemExit(f"variant '{name}' does not fit {file} any more")
+    (where / file).write_text(text.replace(old, new))
+    done = subprocess.run(["make", "-s", "build/venvd", "build/venvd-worker"], cwd=where, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"variant '{name}' cannot be built: {done.stderr[-2000:]}")
+    return where / "build/venvd"
