@@ -5,6 +5,7 @@
 #   make install        DESTDIR= prefix=/usr/local;  make uninstall  takes it away again
 #   make check          everything that is tested;  make lint, unit, e2e, bench  are parts of it
 #   make conformance    what is created beside what python -m venv creates, for every interpreter here
+#   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
 #   make SANITIZE=1     the same programs with ASan and UBSan in build-san/
 
 VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags 2>/dev/null || echo 0.1.0)
@@ -106,7 +107,7 @@ uninstall:
 unit-programs: $(UNIT)
 generated: $(GENERATED)
 
-unit e2e bench conformance lint check quickstart:
+unit e2e bench conformance fault lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 clean:
@@ -115,7 +116,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules

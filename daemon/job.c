@@ -505,7 +505,8 @@ static void job_start_cb(evutil_socket_t fd, short what, void *arg)
 
 static bool job_repeats(const json_t *order)
 {
-	static const char *const repeatable[] = { "image", "fill", "resolve", "packages" };
+	static const char *const repeatable[] = { "image", "fill", "resolve", "packages", "inspect", "purge",
+		"settle" };
 	const char *op = json_string_value(json_object_get(order, "op"));
 	for (size_t i = 0; i < ARRAY_LENGTH(repeatable); i++)
 		if (strcmp(op, repeatable[i]) == 0)

@@ -69,8 +69,9 @@ class House:
         self.file = open(path, "r+b")   # noqa: SIM115
         self.memory = mmap.mmap(self.file.fileno(), 0)
         self.state = State.from_buffer(self.memory)
+        # Without a python3 on its PATH it prepares none by itself, which would take seconds each time.
         self.env = {"LD_PRELOAD": str(shim), "FAULT_STATE": str(path), "VENVD_POOL": "1", "TMPDIR": str(self.top),
-                    "ASAN_OPTIONS": "detect_leaks=0"}
+                    "PATH": "/nowhere", "ASAN_OPTIONS": "detect_leaks=0"}
         self.daemon = None
 
     def start(self):
@@ -147,7 +148,7 @@ def look(house, labels):
 
 def stage_is_empty(house):
     stage = house.root / ".venvd/stage"
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + 5
     while stage.exists() and any(stage.iterdir()):
         house.idle()
         if time.monotonic() > end:
@@ -247,8 +248,25 @@ class Trial:
         stage_is_empty(self.house)
         return calls
 
+    def look_when_purged(self):
+        """What has begun to go for good goes on going after a start."""
+        end = time.monotonic() + 5
+        while True:
+            try:
+                now = look(self.house, self.labels)
+                if self.operation == "trash empty" or now in (self.before, self.after) or time.monotonic() > end:
+                    return now
+            except (Violation, FileNotFoundError):
+                if time.monotonic() > end:
+                    raise
+            self.house.idle()
+
     def check(self, answer, what):
-        now = look(self.house, self.labels)
+        now = self.look_when_purged() if self.operation in ("purge", "trash empty") else look(self.house, self.labels)
+        # It goes one by one, and promises no more.
+        if (self.operation == "trash empty" and answer != "done" and now[0] == self.before[0]
+                and all(t in self.before[1] for t in now[1])):
+            return
         if now == self.after and (answer in ("done", None) or self.after == self.before):
             return
         if now == self.before and answer != "done":
@@ -443,7 +461,7 @@ def main():
     chosen = [n for n in variants.VARIANTS if not options.only or variants.VARIANTS[n][0] in options.only]
     if options.short:
         chosen = [chosen[seed % len(chosen)]] if chosen else []
-    missed = [name for name in chosen if not bites(name, build, shim, 1)]
+    missed = [name for name in chosen if not bites(name, build, shim, 5 if options.short else 1)]
     for name in missed:
         print(f"NOT CAUGHT: {name}", flush=True)
     done = sum(total[k] for k in ("kills", "errors", "starts"))
