@@ -376,6 +376,7 @@ static void creation_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct creation *c = arg;
 	c->job = NULL;
+	c->staged |= code == ERROR_FAILED;      /* its worker may have died before it told us */
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
 	if (c->error != ERROR_NONE) {

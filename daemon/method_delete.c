@@ -193,8 +193,10 @@ static void removal_go_on(struct removal *d)
 static void removal_intent_on_disk(bool ok, void *arg)
 {
 	struct removal *d = arg;
-	if (!ok)
+	if (!ok) {
 		log_warning("the catalog's file system is full; the trash entry's own record has to do");
+		operation_take_back(&d->op);    /* its id is tried again with the answer */
+	}
 	d->committing = false;
 	removal_go_on(d);
 }
@@ -266,7 +268,7 @@ static void emptying_intents_on_disk(bool ok, void *arg)
 {
 	struct emptying *e = arg;
 	if (!ok)
-		log_warning("the catalog's file system is full");
+		operation_take_back(&e->op);    /* its id is tried again with the answer */
 	emptying_next(e);
 }
 
@@ -349,7 +351,7 @@ static void restore_go(bool ok, void *arg)
 	struct restoring *b = arg;
 	struct environment *env = b->op.env;
 	if (!ok)
-		log_warning("the catalog's file system is full; a restore's request is remembered until the end at most");
+		operation_take_back(&b->op);    /* its id is tried again with the answer */
 	if (jobs_short(b->op.venvd->jobs, removal_identity("restore", env, env->entry), restore_done, b))
 		return;
 	json_t *parameters = job_refused(env->name);

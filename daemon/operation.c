@@ -9,6 +9,7 @@
 #include "operation.h"
 #include "replay.h"
 #include "venvd.h"
+#include "watch.h"
 
 static TAILQ_HEAD(, operation) operations = TAILQ_HEAD_INITIALIZER(operations);
 
@@ -108,6 +109,7 @@ static void operation_end(struct operation *op, const char *env_id, enum error_c
 	bool remembered = replay_end(op->venvd->replay, op->replay, env_id, code, parameters, operation_answer, a);
 	if (op->env != NULL)
 		op->env->busy = NULL;
+	watch_ended(op->venvd->watch, op->env);
 	op->env = NULL;
 	if (!remembered)
 		operation_answer(true, a);

@@ -40,6 +40,7 @@
 #include "replay.h"
 #include "retention.h"
 #include "root.h"
+#include "seen.h"
 #include "store.h"
 
 #define RECONCILE_SHARE_MIN 64      /* names that are not worth a worker of their own */
@@ -97,127 +98,13 @@ static void reconcile_free(struct reconcile *rec)
 
 /* --- afterwards: what was known is looked into --- */
 
-/* The directory of this name is another one than the row's: the old one is forgotten. */
-static void reconcile_replace(struct venvd *v, struct environment *env, const json_t *found)
-{
-	struct environment *other = environment_new(env->name);
-	char *location = xstrdup(env->location);
-	log_info("'%s' is another directory than the one that was known", env->name);
-	store_drop(v->store, env->id, NULL, NULL);
-	index_remove(v->index, env);
-	other->origin = xstrdup("adopted");
-	other->location = location;
-	environment_take_inspection(other, found);
-	index_add(v->index, other);
-	store_put(v->store, other, NULL, NULL);
-}
-
-static void reconcile_missing(struct venvd *v, struct environment *env)
-{
-	if (env->state == STATE_MISSING)
-		return;
-	index_set_state(v->index, env, STATE_MISSING);
-	env->missing_since = now_us();
-	store_put(v->store, env, NULL, NULL);
-}
-
-static bool reconcile_same(const struct environment *env, const json_t *found)
-{
-	json_int_t btime = json_integer_value(json_object_get(found, "btime"));
-	return json_integer_value(json_object_get(found, "ino")) == env->ino &&
-	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
-}
-
-static void reconcile_intent_taken_back(struct venvd *v, struct environment *env)
-{
-	if (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)
-		replay_forget_environment(v->replay, env->id, "Delete", env->deleted_at);
-	env->intent = INTENT_NONE;
-	env->deleted_at = 0;
-	free(env->entry);
-	env->entry = NULL;
-	store_put(v->store, env, NULL, NULL);
-}
-
-/* What the row has in the trash was seen at its own place elsewhere: its deletion never came to the rename, or it
- * was restored. */
-static void reconcile_seen_again(struct venvd *v, const char *path, const json_t *found)
-{
-	struct environment *env = NULL;
-	do
-		env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
-		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
-	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 || env->touched ||
-	    env->busy != NULL || !reconcile_same(env, found)));
-	if (env == NULL || index_get(v->index, env->name) != NULL)
-		return;
-	index_from_trash(v->index, env, STATE_READY);
-	env->expires_at = 0;
-	reconcile_intent_taken_back(v, env);
-}
-
-/* By its name, or by its path if it lies elsewhere. */
-static struct environment *reconcile_looked_at(struct venvd *v, const json_t *found)
-{
-	const char *name = json_string_value(json_object_get(found, "name"));
-	if (name == NULL || name[0] != '/')
-		return name != NULL ? index_get(v->index, name) : NULL;
-	struct environment *env = index_get_location(v->index, name);
-	if (env == NULL || strcmp(env->location, name) != 0)
-		reconcile_seen_again(v, name, found);
-	env = index_get_location(v->index, name);
-	return env != NULL && strcmp(env->location, name) == 0 ? env : NULL;
-}
-
-static void reconcile_drop(struct venvd *v, struct environment *env)
-{
-	store_drop(v->store, env->id, NULL, NULL);
-	index_remove(v->index, env);
-}
-
-static void reconcile_look(struct venvd *v, const json_t *found)
-{
-	const char *kind = json_string_value(json_object_get(found, "kind"));
-	struct environment *env = reconcile_looked_at(v, found);
-	/* The worker may have looked before somebody deleted, restored or made it. */
-	if (env == NULL || kind == NULL || env->touched)
-		return;
-	bool lost = strcmp(kind, "absent") == 0;
-	if (env->intent != INTENT_NONE) {
-		if (lost && env->location != NULL)      /* its creation came to nothing */
-			reconcile_drop(v, env);
-		return;
-	}
-	bool emptied = strcmp(kind, "other") == 0;
-	if (!lost && !emptied && !reconcile_same(env, found)) {
-		reconcile_replace(v, env, found);
-	} else if (lost || (emptied && !reconcile_same(env, found))) {
-		reconcile_missing(v, env);
-	} else if (emptied) {
-		free(env->problem);
-		env->problem = xstrdup("its pyvenv.cfg is gone");
-		index_set_state(v->index, env, STATE_BROKEN);
-		store_put(v->store, env, NULL, NULL);
-	} else {
-		struct environment *before = environment_copy(env);
-		bool changed = environment_take_inspection(env, found);
-		enum environment_state state = env->state;
-		env->state = before->state;     /* the index keeps its counts by every change */
-		env->missing_since = 0;
-		index_set_state(v->index, env, state);
-		environment_free(before);
-		if (changed)
-			store_put(v->store, env, NULL, NULL);
-	}
-}
-
 static void reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
 {
 	(void)kind;
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		reconcile_look(arg, found);
+		seen_look(arg, found);
 }
 
 static void reconcile_look_done(enum error_code code, const json_t *result, void *arg)
@@ -284,16 +171,9 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found) {
-		const char *name = json_string_value(json_object_get(found, "name"));
-		const char *what = json_string_value(json_object_get(found, "kind"));
-		if (name == NULL || what == NULL || index_get(v->index, name) != NULL ||
-		    (strcmp(what, "environment") != 0 && strcmp(what, "foreign") != 0))
-			continue;
-		struct environment *env = environment_new(name);
-		env->origin = xstrdup("adopted");
-		environment_take_inspection(env, found);
-		index_add(v->index, env);
-		json_array_append_new(rec->adopted, json_string(name));
+		const struct environment *env = seen_adopt(v, found);
+		if (env != NULL)
+			json_array_append_new(rec->adopted, json_string(env->name));
 	}
 }
 
@@ -400,7 +280,7 @@ static void reconcile_take_over(struct reconcile *rec, struct environment *env, 
 	index_set_state(v->index, env, row->state);
 	environment_free(row);
 	store_put(v->store, env, NULL, NULL);
-	reconcile_drop(v, old);
+	seen_drop(v, old);
 	if (env->location != NULL)
 		json_array_append_new(rec->paths, json_string(env->location));
 	else
@@ -419,7 +299,7 @@ static void reconcile_restored(enum error_code code, const json_t *result, void 
 	} else {
 		log_error("'%s' could not be taken back out of the trash: %s", back->env->name,
 		    job_reason(code, result));
-		reconcile_drop(rec->venvd, back->env);
+		seen_drop(rec->venvd, back->env);
 	}
 	free(back);
 	rec->waiting--;
@@ -441,7 +321,7 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	/* An entry that is not in the list any more was found good, and its row kept. */
 	if (old == NULL || (old->location == NULL && entry != NULL &&
 	    !json_is_true(json_object_get(entry, "tree")))) {
-		reconcile_drop(v, env);
+		seen_drop(v, env);
 		return;
 	}
 	struct rollback *back = xcalloc(1, sizeof(*back));
@@ -522,7 +402,7 @@ static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 		reconcile_roll_back(rec, env);
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
-		reconcile_intent_taken_back(v, env);
+		seen_as_before(v, env);
 	}
 }
 
@@ -537,7 +417,7 @@ static void reconcile_unfinished(struct reconcile *rec, struct environment *env)
 		reconcile_unmade(rec, env);
 	} else if (env->intent == INTENT_CLAIM) {
 		index_set_state(v->index, env, STATE_READY);
-		reconcile_intent_taken_back(v, env);
+		seen_as_before(v, env);
 	} else {
 		json_array_remove(rec->known, json_array_size(rec->known) - 1);
 		reconcile_roll_back(rec, env);
@@ -555,22 +435,22 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 		if (env->intent == INTENT_REBUILD)
 			index_set_state(v->index, env, STATE_READY);
 		if (env->intent != INTENT_NONE)
-			reconcile_intent_taken_back(v, env);
+			seen_as_before(v, env);
 		return;
 	}
 	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
 		reconcile_deleted(v, env);
 	} else if (env->intent == INTENT_PURGE) {
-		reconcile_drop(v, env);         /* what is left of it lies in the stage */
+		seen_drop(v, env);         /* what is left of it lies in the stage */
 	} else if (env->state == STATE_MISSING && env->missing_since + LIMIT_MISSING_US < now_us()) {
-		reconcile_drop(v, env);
+		seen_drop(v, env);
 	} else {
 		env->intent = INTENT_NONE;
 		/* Another directory has its name now: that one is adopted. */
 		if (json_object_get(rec->names, env->name) != NULL)
-			reconcile_drop(v, env);
+			seen_drop(v, env);
 		else
-			reconcile_missing(v, env);
+			seen_missing(v, env);
 	}
 }
 
@@ -589,9 +469,9 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;
-		reconcile_intent_taken_back(v, env);
+		seen_as_before(v, env);
 	} else {
-		reconcile_drop(v, env);
+		seen_drop(v, env);
 	}
 }
 

@@ -32,6 +32,7 @@
 #include "server.h"
 #include "store.h"
 #include "venvd.h"
+#include "watch.h"
 
 #define PEEK_FD 3               /* the connection of a daemon that only looks */
 
@@ -195,6 +196,7 @@ static void venvd_ready(struct venvd *v)
 	v->ready = true;
 	if (v->stopping)
 		return;
+	watch_start(v->watch);
 	if (v->config.peek) {
 		v->server = server_serve(v, PEEK_FD);
 		return;
@@ -349,6 +351,7 @@ int main(int argc, char **argv)
 	venvd_open_workers(&v);
 	venvd_open_sockets(&v);         /* who connects now waits until we are ready */
 	venvd_watch(&v);
+	v.watch = watch_new(&v);
 	reconcile_start(&v, venvd_ready);
 
 	event_base_dispatch(v.base);    /* the only place where venvd waits */
@@ -357,6 +360,7 @@ int main(int argc, char **argv)
 	store_close(v.store);
 	server_free(v.server);          /* who waits for our end waits for the catalog's, too */
 	jobs_free(v.jobs);
+	watch_free(v.watch);
 	pool_free(v.pool);
 	retention_free(v.retention);
 	replay_free(v.replay);

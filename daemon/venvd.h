@@ -21,6 +21,7 @@ struct venvd {
 	struct server *server;
 	struct retention *retention;
 	struct pool *pool;
+	struct watch *watch;
 	int64_t started_at;             /* us */
 	bool ready;                     /* the catalog and the root agree */
 	bool stopping;

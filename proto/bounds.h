@@ -68,6 +68,8 @@
 #define LIMIT_MOVED_ENTRIES   400000        /* of it that are looked at */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
+#define LIMIT_WATCHED_NAMES   4096          /* that have changed and are yet to be looked at; more: all of the root */
+#define LIMIT_WATCHED_BASES   64            /* directories of base interpreters that are watched */
 #define LIMIT_IN_USE          8             /* processes that one refusal names */
 #define LIMIT_COMMAND_BYTES   256           /* of the command line of each */
 #define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */

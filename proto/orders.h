@@ -39,6 +39,8 @@
  *          processes: at most LIMIT_IN_USE, more: beyond them; standing: those that stand in it, and shells that
  *          have it activated.
  *
+ * look     {names:[...]} -> {found:[[name, ino, btime],...]}     of the root; ino 0: no directory or link is there
+ *
  * claim    {name, entry, path, options, search, probeMs, caller, resolved|absent}
  *          makes an environment from what is prepared and publishes it by one rename. path is the absolute
  *          path it will have (ROOT/NAME); it is built as stage/ENTRY. options and search: see below.

@@ -25,6 +25,9 @@ int do_fill(json_t *order, json_t **ret, struct failure *);
 int do_evict(json_t *order, json_t **ret, struct failure *);
 int do_packages(json_t *order, json_t **ret, struct failure *);        /* distinfo.c */
 
+/* What is under these names of the root; owned. (scan.c) */
+json_t *scan_look(const json_t *names);
+
 /* The resident's: does all of them, one sync, answers all. Takes the orders. (short.c) */
 void do_short(json_t **orders, size_t count);
 /* What can be done before the next message comes. */

@@ -19,6 +19,7 @@
 
 #include "bounds.h"
 #include "image.h"
+#include "inspect.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -257,4 +258,23 @@ int do_scan(json_t *order, json_t **ret, struct failure *f)
 	if (truncated)
 		*ret = json_pack("{sb}", "truncated", 1);
 	return 0;
+}
+
+json_t *scan_look(const json_t *names)
+{
+	json_t *found = json_array(), *item;
+	size_t i;
+	json_array_foreach((json_t *)names, i, item) {
+		const char *name = json_string_value(item);
+		struct statx st;
+		struct identity id = { 0 };
+		_cleanup_free_ char *raw = name ? inspect_raw_name(name) : NULL;
+		const char *tried[] = { name, raw };
+		for (size_t k = 0; k < ARRAY_LENGTH(tried) && id.ino == 0; k++)
+			if (tried[k] && place_component(tried[k]) && place_statx(WORKER_FD_ROOT, tried[k], &st) == 0 &&
+			    (S_ISDIR(st.stx_mode) || S_ISLNK(st.stx_mode)))
+				id = place_identity(&st);
+		json_array_append_new(found, json_pack("[O, I, I]", item, (json_int_t)id.ino, (json_int_t)id.btime_ns));
+	}
+	return found;
 }

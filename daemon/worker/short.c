@@ -109,6 +109,9 @@ static void begin(struct short_order *s, json_t *message, const struct places *p
 		s->claim = claim_told(message);
 		s->op = "go";
 		s->done = !s->claim;
+	} else if (op && strcmp(op, "look") == 0) {
+		talk_answer(message, json_pack("{so}", "found", scan_look(json_object_get(message, "names"))));
+		s->done = true;
 	} else if (op && strcmp(op, "inuse") == 0) {
 		s->inuse = inuse_begin(message);
 		s->done = true;

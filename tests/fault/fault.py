@@ -285,8 +285,8 @@ class Trial:
         house.disarm()
         if not fired:
             return False
-        status = house.dead(wait=5 if answer is None or (all_of_it and mode != ERRNO) else 0)
         name = house.state.call.decode()
+        status = house.dead(wait=5 if answer is None or (all_of_it and mode != ERRNO) else 0.2 if name in SYNCS else 0)
         if status is not None:
             if mode == ERRNO and not (status == -signal.SIGABRT and name in SYNCS):
                 raise Violation(f"{name} failed, and the daemon ended with {status}: {house.daemon.log()[-800:]}")

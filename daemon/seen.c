@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a worker has seen of one directory, made true of its row. The directory is right; the row is by whoever knew of it
+ * before. Nothing is concluded about what somebody is busy with, or has had since the order to look was given.
+ */
+#include <string.h>
+
+#include "index.h"
+#include "log.h"
+#include "replay.h"
+#include "seen.h"
+#include "store.h"
+
+/* The directory of this name is another one than the row's: the old one is forgotten. */
+static void seen_replace(struct venvd *v, struct environment *env, const json_t *found)
+{
+	struct environment *other = environment_new(env->name);
+	char *location = xstrdup(env->location);
+	log_info("'%s' is another directory than the one that was known", env->name);
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+	other->origin = xstrdup("adopted");
+	other->location = location;
+	environment_take_inspection(other, found);
+	index_add(v->index, other);
+	store_put(v->store, other, NULL, NULL);
+}
+
+void seen_missing(struct venvd *v, struct environment *env)
+{
+	if (env->state == STATE_MISSING)
+		return;
+	index_set_state(v->index, env, STATE_MISSING);
+	env->missing_since = now_us();
+	store_put(v->store, env, NULL, NULL);
+}
+
+static bool seen_same(const struct environment *env, const json_t *found)
+{
+	json_int_t btime = json_integer_value(json_object_get(found, "btime"));
+	return json_integer_value(json_object_get(found, "ino")) == env->ino &&
+	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
+}
+
+void seen_as_before(struct venvd *v, struct environment *env)
+{
+	if (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)
+		replay_forget_environment(v->replay, env->id, "Delete", env->deleted_at);
+	env->intent = INTENT_NONE;
+	env->deleted_at = 0;
+	free(env->entry);
+	env->entry = NULL;
+	store_put(v->store, env, NULL, NULL);
+}
+
+/* What the row has in the trash was seen at its own place elsewhere: its deletion never came to the rename, or it
+ * was restored. */
+static void seen_again(struct venvd *v, const char *path, const json_t *found)
+{
+	struct environment *env = NULL;
+	do
+		env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
+		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
+	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 || env->touched ||
+	    env->busy != NULL || !seen_same(env, found)));
+	if (env == NULL || index_get(v->index, env->name) != NULL)
+		return;
+	index_from_trash(v->index, env, STATE_READY);
+	env->expires_at = 0;
+	seen_as_before(v, env);
+}
+
+/* By its name, or by its path if it lies elsewhere. */
+static struct environment *seen_environment(struct venvd *v, const json_t *found)
+{
+	const char *name = json_string_value(json_object_get(found, "name"));
+	if (name == NULL || name[0] != '/')
+		return name != NULL ? index_get(v->index, name) : NULL;
+	struct environment *env = index_get_location(v->index, name);
+	if (env == NULL || strcmp(env->location, name) != 0)
+		seen_again(v, name, found);
+	env = index_get_location(v->index, name);
+	return env != NULL && strcmp(env->location, name) == 0 ? env : NULL;
+}
+
+void seen_drop(struct venvd *v, struct environment *env)
+{
+	store_drop(v->store, env->id, NULL, NULL);
+	index_remove(v->index, env);
+}
+
+void seen_look(struct venvd *v, const json_t *found)
+{
+	const char *kind = json_string_value(json_object_get(found, "kind"));
+	struct environment *env = seen_environment(v, found);
+	/* The worker may have looked before somebody deleted, restored or made it. */
+	if (env == NULL || kind == NULL || env->touched)
+		return;
+	bool lost = strcmp(kind, "absent") == 0;
+	if (env->intent != INTENT_NONE) {
+		if (lost && env->location != NULL)      /* its creation came to nothing */
+			seen_drop(v, env);
+		return;
+	}
+	bool emptied = strcmp(kind, "other") == 0;
+	if (!lost && !emptied && !seen_same(env, found)) {
+		seen_replace(v, env, found);
+	} else if (lost || (emptied && !seen_same(env, found))) {
+		seen_missing(v, env);
+	} else if (emptied) {
+		free(env->problem);
+		env->problem = xstrdup("its pyvenv.cfg is gone");
+		index_set_state(v->index, env, STATE_BROKEN);
+		store_put(v->store, env, NULL, NULL);
+	} else {
+		struct environment *before = environment_copy(env);
+		bool changed = environment_take_inspection(env, found);
+		enum environment_state state = env->state;
+		env->state = before->state;     /* the index keeps its counts by every change */
+		env->missing_since = 0;
+		index_set_state(v->index, env, state);
+		environment_free(before);
+		if (changed)
+			store_put(v->store, env, NULL, NULL);
+	}
+}
+
+struct environment *seen_adopt(struct venvd *v, const json_t *found)
+{
+	const char *name = json_string_value(json_object_get(found, "name"));
+	const char *what = json_string_value(json_object_get(found, "kind"));
+	if (name == NULL || what == NULL || index_get(v->index, name) != NULL ||
+	    (strcmp(what, "environment") != 0 && strcmp(what, "foreign") != 0))
+		return NULL;
+	struct environment *env = environment_new(name);
+	env->origin = xstrdup("adopted");
+	environment_take_inspection(env, found);
+	index_add(v->index, env);
+	return env;
+}

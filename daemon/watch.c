@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An event only says which name to look at. Some milliseconds later, so that what belongs together comes together, the
+ * resident worker is asked what is there (look); only what differs from the index is looked into (inspect), after rows have
+ * followed directories that were renamed (follow.c). Our own changes are seen as well, and differ from nothing.
+ *
+ * A name that somebody is busy with waits for the end of it. A new directory that is no environment yet is looked at
+ * again, ever later, five times. When the kernel had to drop events the whole root is looked through. All of it is
+ * bounded, and nothing happens where nothing is heard.
+ *
+ * Invariant: at most one look is under way. `dirty` is what is yet to be looked at; what is heard meanwhile comes next.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include "bounds.h"
+#include "follow.h"
+#include "index.h"
+#include "job.h"
+#include "log.h"
+#include "root.h"
+#include "seen.h"
+#include "store.h"
+#include "watch.h"
+
+#define WATCH_ROOT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR)
+#define WATCH_BASE (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define WATCH_DELAY_US 20000    /* from the first event to the look */
+
+struct base {
+	int wd;                 /* -1: not watched any more */
+	char *directory;
+	bool dirty;
+};
+
+struct watch {
+	struct venvd *venvd;
+	int fd, root_wd;
+	struct event *event;
+	struct timer *timer, *again_timer;
+	bool started;
+	bool looking;           /* an order is under way */
+	bool rescan;            /* events were lost */
+	json_t *dirty;          /* name -> how often it has been looked at in vain */
+	json_t *again;          /* the same, of those that are looked at later */
+	json_t *names;          /* of the look under way: name -> inode of the directory that is there */
+	json_t *considered;     /* names of the look under way */
+	json_t *attempts;       /* of those that are inspected, as in dirty */
+	struct base bases[LIMIT_WATCHED_BASES];
+	size_t base_count;
+};
+
+static const int64_t again_us[] = { 200000, 1000000, 5000000, 30000000 };
+
+static void watch_arm(struct watch *w)
+{
+	bool any = w->rescan || json_object_size(w->dirty) > 0;
+	for (size_t i = 0; i < w->base_count; i++)
+		any = any || w->bases[i].dirty;
+	if (any && w->started && !w->looking && !w->venvd->stopping)
+		timer_set(w->timer, WATCH_DELAY_US);
+}
+
+static void watch_look_ends(struct watch *w)
+{
+	json_object_clear(w->names);
+	json_array_clear(w->considered);
+	json_object_clear(w->attempts);
+	w->looking = false;
+	watch_arm(w);
+}
+
+/* --- looking into what differs --- */
+
+/* A directory that may become an environment. */
+static void watch_look_later(struct watch *w, const char *name)
+{
+	json_int_t attempt = json_integer_value(json_object_get(w->attempts, name));
+	if (attempt >= (json_int_t)ARRAY_LENGTH(again_us))
+		return;
+	json_object_set_new(w->again, name, json_integer(attempt + 1));
+	timer_set(w->again_timer, again_us[attempt]);
+}
+
+static void watch_again(void *arg)
+{
+	struct watch *w = arg;
+	json_object_update(w->dirty, w->again);
+	json_object_clear(w->again);
+	watch_arm(w);
+}
+
+static void watch_saw(struct watch *w, const json_t *found)
+{
+	struct venvd *v = w->venvd;
+	const char *name = json_string_value(json_object_get(found, "name"));
+	const char *kind = json_string_value(json_object_get(found, "kind"));
+	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
+	if (name == NULL || kind == NULL)
+		return;
+	if (env != NULL || name[0] == '/') {
+		seen_look(v, found);
+		env = index_get(v->index, name);
+	} else if ((env = seen_adopt(v, found)) != NULL) {
+		log_info("adopted '%s'", name);
+		store_put(v->store, env, NULL, NULL);
+	} else if (strcmp(kind, "other") == 0) {
+		watch_look_later(w, name);
+	}
+	if (env != NULL)
+		watch_base(w, env);
+}
+
+static void watch_inspect_frame(const char *kind, const json_t *frame, void *arg)
+{
+	size_t i;
+	json_t *found;
+	(void)kind;
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		watch_saw(arg, found);
+}
+
+static void watch_inspected(enum error_code code, const json_t *result, void *arg)
+{
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("what has changed in the root could not be looked into: %s", job_reason(code, result));
+	watch_look_ends(arg);
+}
+
+/* Takes both arrays. */
+static void watch_inspect(struct watch *w, json_t *names, json_t *paths)
+{
+	bool any = json_array_size(names) + json_array_size(paths) > 0;
+	json_t *order = json_pack("{s:s,s:o,s:o}", "op", "inspect", "names", names, "paths", paths);
+	if (any && job_start_background(w->venvd->jobs, order, 0, watch_inspect_frame, watch_inspected, w) != NULL)
+		return;
+	if (!any)
+		json_decref(order);
+	watch_look_ends(w);
+}
+
+/* Names are those of their directories by now. */
+static void watch_followed(void *arg)
+{
+	struct watch *w = arg;
+	struct venvd *v = w->venvd;
+	json_t *names = json_array(), *considered;
+	size_t i;
+	json_array_foreach(w->considered, i, considered) {
+		const char *name = json_string_value(considered);
+		struct environment *env = index_get(v->index, name);
+		json_int_t ino = json_integer_value(json_object_get(w->names, name));
+		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING || env->location != NULL))
+			continue;
+		if (ino != 0 && (env == NULL || env->ino != ino || env->state == STATE_MISSING)) {
+			if (env != NULL)
+				env->touched = false;
+			json_array_append(names, considered);
+		} else if (ino == 0 && env != NULL && env->state == STATE_FOREIGN) {
+			seen_drop(v, env);
+		} else if (ino == 0 && env != NULL) {
+			seen_missing(v, env);
+		}
+	}
+	watch_inspect(w, names, json_array());
+}
+
+static void watch_settle(struct watch *w)
+{
+	follow_begin(w->venvd, w->names, watch_followed, w);
+}
+
+/* --- a look at some names --- */
+
+static void watch_looked(enum error_code code, const json_t *result, void *arg)
+{
+	struct watch *w = arg;
+	size_t i;
+	json_t *one;
+	if (code != ERROR_NONE) {
+		log_warning("what has changed in the root could not be looked at: %s", job_reason(code, result));
+		watch_look_ends(w);
+		return;
+	}
+	json_array_foreach(json_object_get(result, "found"), i, one) {
+		const char *name = json_string_value(json_array_get(one, 0));
+		const struct environment *env = name != NULL ? index_get(w->venvd->index, name) : NULL;
+		json_int_t ino = json_integer_value(json_array_get(one, 1));
+		/* A directory of the same number made since the row was written is another one. */
+		if (env != NULL && env->ino == ino && env->btime_ns != 0 &&
+		    json_integer_value(json_array_get(one, 2)) != env->btime_ns)
+			index_get(w->venvd->index, name)->ino = 0;
+		json_object_set_new(w->names, name != NULL ? name : "", json_integer(ino));
+	}
+	watch_settle(w);
+}
+
+static void watch_look(struct watch *w)
+{
+	const char *name;
+	json_t *attempt;
+	json_object_foreach(w->dirty, name, attempt) {
+		const struct environment *env = index_get(w->venvd->index, name);
+		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING))
+			continue;       /* its end wakes us */
+		json_array_append_new(w->considered, json_string(name));
+		json_object_set(w->attempts, name, attempt);
+	}
+	json_object_foreach(w->attempts, name, attempt)
+		json_object_del(w->dirty, name);
+	if (json_array_size(w->considered) == 0)
+		return;
+	w->looking = true;
+	if (!jobs_short(w->venvd->jobs, json_pack("{s:s,s:O}", "op", "look", "names", w->considered), watch_looked, w))
+		watch_looked(ERROR_BUSY, NULL, w);
+}
+
+/* --- the whole root --- */
+
+static void watch_scan_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct watch *w = arg;
+	size_t i;
+	json_t *one;
+	if (strcmp(kind, "names") == 0)
+		json_array_foreach(json_object_get(frame, "names"), i, one)
+			json_object_set(w->names, json_string_value(json_array_get(one, 0)), json_array_get(one, 1));
+}
+
+static void watch_scanned(enum error_code code, const json_t *result, void *arg)
+{
+	struct watch *w = arg;
+	const struct index *index = w->venvd->index;
+	const char *name;
+	json_t *ino;
+	if (code != ERROR_NONE || json_is_true(json_object_get(result, "truncated"))) {
+		log_error("the root could not be looked through: %s", job_reason(code, result));
+		watch_look_ends(w);
+		return;
+	}
+	json_object_foreach(w->names, name, ino) {
+		const struct environment *env = index_get(index, name);
+		if (env == NULL || env->ino != json_integer_value(ino))
+			json_array_append_new(w->considered, json_string(name));
+	}
+	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))
+		if (env->location == NULL && json_object_get(w->names, env->name) == NULL)
+			json_array_append_new(w->considered, json_string(env->name));
+	watch_settle(w);
+}
+
+static void watch_scan(struct watch *w)
+{
+	log_warning("events were lost: the whole root is looked through");
+	w->rescan = false;
+	json_object_clear(w->dirty);
+	w->looking = true;
+	if (job_start_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
+	    w) == NULL)
+		watch_look_ends(w);
+}
+
+/* --- base interpreters --- */
+
+static struct base *watch_base_of(struct watch *w, const char *interpreter)
+{
+	const char *slash = interpreter != NULL ? strrchr(interpreter, '/') : NULL;
+	for (size_t i = 0; slash != NULL && i < w->base_count; i++)
+		if (strncmp(w->bases[i].directory, interpreter, (size_t)(slash - interpreter)) == 0 &&
+		    w->bases[i].directory[slash - interpreter] == '\0')
+			return &w->bases[i];
+	return NULL;
+}
+
+void watch_base(struct watch *w, const struct environment *env)
+{
+	const char *slash = env->interpreter != NULL && env->interpreter[0] == '/' ? strrchr(env->interpreter, '/') : NULL;
+	if (w == NULL || w->fd < 0 || slash == NULL || slash == env->interpreter)
+		return;
+	struct base *b = watch_base_of(w, env->interpreter);
+	if (b != NULL && b->wd >= 0)
+		return;
+	if (b == NULL && w->base_count == ARRAY_LENGTH(w->bases))
+		return;
+	_cleanup_free_ char *directory = xstrndup(env->interpreter, (size_t)(slash - env->interpreter));
+	int wd = inotify_add_watch(w->fd, directory, WATCH_BASE);
+	if (wd < 0)
+		return;
+	if (b == NULL) {
+		b = &w->bases[w->base_count++];
+		*b = (struct base){ .directory = xstrdup(directory) };
+	}
+	b->wd = wd;
+}
+
+/* All environments of the interpreters in these directories. */
+static void watch_look_at_bases(struct watch *w)
+{
+	const struct index *index = w->venvd->index;
+	json_t *names = json_array(), *paths = json_array();
+	const struct environment *next;
+	for (next = index_next(index, NULL); next != NULL; next = index_next(index, next->name)) {
+		const struct base *b = watch_base_of(w, next->interpreter);
+		struct environment *env = index_get(index, next->name);
+		if (b == NULL || !b->dirty || env->busy != NULL || env->state == STATE_CREATING)
+			continue;
+		env->touched = false;
+		if (env->location != NULL)
+			json_array_append_new(paths, json_string(env->location));
+		else
+			json_array_append_new(names, json_string(env->name));
+	}
+	for (size_t i = 0; i < w->base_count; i++)
+		w->bases[i].dirty = false;
+	w->looking = true;
+	watch_inspect(w, names, paths);
+}
+
+/* --- events --- */
+
+static void watch_due(void *arg)
+{
+	struct watch *w = arg;
+	if (w->looking || w->venvd->stopping)
+		return;
+	if (w->rescan)
+		watch_scan(w);
+	else if (json_object_size(w->dirty) > 0)
+		watch_look(w);
+	if (w->looking)
+		return;
+	for (size_t i = 0; i < w->base_count; i++)
+		if (w->bases[i].dirty) {
+			watch_look_at_bases(w);
+			return;
+		}
+}
+
+static void watch_heard_root(struct watch *w, const struct inotify_event *e)
+{
+	if (e->mask & IN_IGNORED)
+		w->root_wd = -1;
+	if (e->len == 0 || e->name[0] == '.')
+		return;
+	_cleanup_free_ char *name = text_printable(e->name);
+	if (json_object_size(w->dirty) >= LIMIT_WATCHED_NAMES)
+		w->rescan = true;
+	else
+		json_object_set_new(w->dirty, name, json_integer(0));
+}
+
+static void watch_heard_base(struct watch *w, const struct inotify_event *e)
+{
+	for (size_t i = 0; i < w->base_count; i++) {
+		struct base *b = &w->bases[i];
+		if (b->wd != e->wd)
+			continue;
+		if (e->mask & IN_IGNORED)
+			b->wd = -1;
+		/* A directory of programs sees others come and go. */
+		if (e->len == 0 || strncmp(e->name, "py", 2) == 0 || (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF)))
+			b->dirty = true;
+	}
+}
+
+static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct watch *w = arg;
+	union {
+		struct inotify_event event;
+		char bytes[16 * 1024];
+	} buffer;
+	(void)what;
+	ssize_t n = read(fd, buffer.bytes, sizeof(buffer.bytes));
+	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= n;) {
+		const struct inotify_event *e = (const struct inotify_event *)(const void *)(buffer.bytes + at);
+		if (e->mask & IN_Q_OVERFLOW)
+			w->rescan = true;
+		else if (e->wd == w->root_wd)
+			watch_heard_root(w, e);
+		else
+			watch_heard_base(w, e);
+		at += (ssize_t)sizeof(*e) + e->len;
+	}
+	watch_arm(w);
+}
+
+/* --- its life --- */
+
+struct watch *watch_new(struct venvd *v)
+{
+	struct watch *w = xcalloc(1, sizeof(*w));
+	w->venvd = v;
+	w->root_wd = -1;
+	w->dirty = json_object();
+	w->again = json_object();
+	w->names = json_object();
+	w->considered = json_array();
+	w->attempts = json_object();
+	w->timer = timer_new(v, watch_due, w);
+	w->again_timer = timer_new(v, watch_again, w);
+	w->fd = v->config.peek ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	if (w->fd < 0)
+		return w;
+	_cleanup_free_ char *root = xasprintf("/proc/self/fd/%d", root_fd(v->root));
+	w->root_wd = inotify_add_watch(w->fd, root, WATCH_ROOT);
+	if (w->root_wd < 0)
+		log_warning("the root is not watched: %s", strerror(errno));
+	w->event = event_new(v->base, w->fd, EV_READ | EV_PERSIST, watch_read_cb, w);
+	if (w->event == NULL || event_add(w->event, NULL) != 0)
+		abort();
+	return w;
+}
+
+void watch_free(struct watch *w)
+{
+	if (w == NULL)
+		return;
+	if (w->event != NULL)
+		event_free(w->event);
+	cleanup_fd(&w->fd);
+	timer_free(w->timer);
+	timer_free(w->again_timer);
+	for (size_t i = 0; i < w->base_count; i++)
+		free(w->bases[i].directory);
+	json_decref(w->dirty);
+	json_decref(w->again);
+	json_decref(w->names);
+	json_decref(w->considered);
+	json_decref(w->attempts);
+	free(w);
+}
+
+void watch_start(struct watch *w)
+{
+	const struct index *index = w->venvd->index;
+	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))
+		watch_base(w, env);
+	w->started = true;
+	watch_arm(w);
+}
+
+void watch_ended(struct watch *w, const struct environment *env)
+{
+	if (w == NULL)
+		return;
+	if (env != NULL)
+		watch_base(w, env);
+	watch_arm(w);
+}

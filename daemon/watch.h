@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What others do: one inotify watch on the root, one on each directory that holds base interpreters in use. Never one
+ * inside an environment.
+ */
+#ifndef VENVD_WATCH_H
+#define VENVD_WATCH_H
+#include "environment.h"
+#include "venvd.h"
+
+/* Begins to listen, before the root is looked through: what happens from here on is not missed. */
+struct watch *watch_new(struct venvd *);
+void watch_free(struct watch *);
+/* Catalog and root agree: what was heard meanwhile, and from now on, is looked at. */
+void watch_start(struct watch *);
+
+/* An operation on this environment (NULL: one that is gone) has ended: names that waited for it are looked at, and its
+ * base interpreter is watched. */
+void watch_ended(struct watch *, const struct environment *);
+/* Its base interpreter is watched from now on. */
+void watch_base(struct watch *, const struct environment *);
+#endif

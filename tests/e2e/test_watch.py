@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""What others do in the root is in the list within a second, by one watch on the root."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import VarlinkError, interpreters
+from helpers import children, eventually, rebuilt_python, tree
+
+PYTHON = str(interpreters()[0])
+NEWEST = str(interpreters()[-1])
+SOON = 10       # seconds: a loaded machine; it takes some milliseconds
+
+
+def create(daemon, name, **parameters):
+    return daemon.call("Create", name=name, python=PYTHON, withoutPip=True, **parameters)["environment"]
+
+
+def soon(condition):
+    eventually(condition, SOON)
+
+
+def state(daemon, name):
+    env = daemon.environments().get(name)
+    return env and env["state"]
+
+
+def by_hand(path, *options, python=PYTHON):
+    subprocess.run([python, "-m", "venv", "--without-pip", *options, str(path)], check=True)
+
+
+# --- made, removed, renamed ---
+
+def test_made_by_others(daemon, root):
+    by_hand(root / "a")
+    soon(lambda: state(daemon, "a") == "ready")
+    assert daemon.environments()["a"]["origin"] == "adopted"
+    subprocess.run([sys.executable, "-m", "virtualenv", "-q", "--no-download", "--no-seed", root / "b"], check=True)
+    soon(lambda: state(daemon, "b") == "ready" and daemon.environments()["b"]["creator"] == "virtualenv")
+    before = tree(root / "a", mtimes=True)
+    shutil.copytree(root / "a", root / "copy", symlinks=True)
+    soon(lambda: state(daemon, "copy") == "ready")
+    assert tree(root / "a", mtimes=True) == before
+    rows = daemon.environments()
+    assert len({row["id"] for row in rows.values()}) == 3
+    (root / "link").symlink_to(root / "a")
+    soon(lambda: state(daemon, "link") == "foreign")
+    (root / "link").unlink()
+    soon(lambda: state(daemon, "link") is None)
+    (root / "a file").write_text("")
+    (root / ".hidden").mkdir()
+    by_hand(root / "last")
+    soon(lambda: state(daemon, "last") == "ready")
+    assert set(daemon.environments()) == {"a", "b", "copy", "last"}
+
+
+def test_slowly_made(daemon, root):
+    """A directory that is no environment yet is looked at again."""
+    (root / "slow").mkdir()
+    time.sleep(0.3)         # the first look has been, and the second: what the test is about
+    assert state(daemon, "slow") is None
+    by_hand(root / "slow")
+    soon(lambda: state(daemon, "slow") == "ready")
+
+
+def test_removed_and_put_back(daemon, root, tmp_path):
+    made = create(daemon, "a")
+    (root / "a").rename(tmp_path / "away")
+    soon(lambda: state(daemon, "a") == "missing")
+    (tmp_path / "away").rename(root / "a")
+    soon(lambda: daemon.environments()["a"] == made)
+    shutil.rmtree(root / "a")
+    soon(lambda: state(daemon, "a") == "missing")
+    by_hand(root / "a")
+    soon(lambda: state(daemon, "a") == "ready")
+    assert daemon.environments()["a"]["id"] != made["id"]
+
+
+def test_renamed(daemon, root):
+    made = {name: create(daemon, name) for name in ("a", "b", "c")}
+    daemon.call("Protect", name="a")
+    by_hand(root / "c", "--upgrade")
+    (root / "a").rename(root / "x")
+    soon(lambda: daemon.environments().get("x", {}).get("id") == made["a"]["id"])
+    assert daemon.environments()["x"]["protected"] is True and state(daemon, "a") is None
+    (root / "b").rename(root / "tmp")
+    (root / "c").rename(root / "b")
+    (root / "tmp").rename(root / "c")
+    soon(lambda: {n: e["id"] for n, e in daemon.environments().items()} == {
+        "x": made["a"]["id"], "b": made["c"]["id"], "c": made["b"]["id"]})
+    assert daemon.call("Delete", name="b")["environment"]["id"] == made["c"]["id"]
+
+
+def test_what_we_do_ourselves_is_nothing_new(daemon, root):
+    """Nothing is adopted or missing because of it, however much of it there is."""
+    for i in range(30):
+        create(daemon, f"e{i}")
+        if i % 3 == 0:
+            daemon.call("Delete", name=f"e{i}")
+        if i % 3 == 1:
+            daemon.call("Rename", name=f"e{i}", to=f"f{i}")
+    by_hand(root / "last")
+    soon(lambda: state(daemon, "last") == "ready")
+    rows = daemon.environments()
+    assert len(rows) == 21 and {r["state"] for r in rows.values()} == {"ready"}
+    assert {r["origin"] for n, r in rows.items() if n != "last"} == {"created"}
+    log = daemon.log()
+    assert log.count("adopted") == 1 and "missing" not in log and "another directory" not in log
+
+
+def test_while_it_is_busy(daemon, root, tmp_path):
+    """A directory put at a name that is being deleted waits for the end of that."""
+    for _ in range(20):
+        create(daemon, "a")
+        with daemon.connect() as c:
+            c.send("Delete", {"name": "a"})
+            try:
+                (root / "a").rename(tmp_path / "away")
+            except FileNotFoundError:
+                pass
+            c.receive()
+        soon(lambda: state(daemon, "a") in (None, "missing"))
+        shutil.rmtree(tmp_path / "away", ignore_errors=True)
+
+
+def test_many_at_once(daemon, root):
+    """More than the kernel's queue holds: then the whole root is looked through."""
+    limit = int(pathlib.Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    made = create(daemon, "a")
+    os.kill(daemon.pid, 19)         # SIGSTOP: nobody reads the queue
+    try:
+        for i in range(limit // 2 + 100):
+            (root / "d").mkdir()
+            (root / "d").rmdir()
+        (root / "a").rename(root / "b")
+        by_hand(root / "c")
+    finally:
+        os.kill(daemon.pid, 18)
+    soon(lambda: set(daemon.environments()) == {"b", "c"})
+    assert daemon.environments()["b"]["id"] == made["id"]
+    assert "events were lost" in daemon.log()
+
+
+def test_more_names_than_are_kept(daemon, root):
+    os.kill(daemon.pid, 19)
+    try:
+        for i in range(4200):       # LIMIT_WATCHED_NAMES
+            (root / f"d{i}").mkdir()
+        by_hand(root / "c")
+    finally:
+        os.kill(daemon.pid, 18)
+    soon(lambda: set(daemon.environments()) == {"c"})
+
+
+def test_one_watch(daemon, root):
+    """Not one for each environment; one for each directory of base interpreters."""
+    for i in range(10):
+        create(daemon, f"e{i}")
+    watches = 0
+    for fd in pathlib.Path(f"/proc/{daemon.pid}/fdinfo").iterdir():
+        watches += fd.read_text().count("inotify wd:")
+    assert watches == 2
+    eventually(lambda: len(children(daemon.pid)) <= 1)
+
+
+# --- base interpreters ---
+
+def test_a_base_is_removed(daemon, root, tmp_path):
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    create_with = {"python": str(python), "withoutPip": True}
+    for name in ("a", "b"):
+        daemon.call("Create", name=name, **create_with)
+    daemon.call("Create", name="e", path=str(tmp_path / "elsewhere"), **create_with)
+    create(daemon, "other")
+    python.rename(tmp_path / "away")
+    soon(lambda: [state(daemon, n) for n in ("a", "b", "e", "other")] == ["broken", "broken", "broken", "ready"])
+    assert "problem" in daemon.environments()["a"]
+    (tmp_path / "away").rename(python)
+    soon(lambda: [state(daemon, n) for n in ("a", "b", "e", "other")] == ["ready"] * 4)
+    shutil.rmtree(tmp_path / "python")
+    soon(lambda: [state(daemon, n) for n in ("a", "b", "e", "other")] == ["broken", "broken", "broken", "ready"])
+
+
+# --- the root ---
+
+def test_the_root_is_moved(daemon, root):
+    """Nothing is changed in what is not at its path, nothing is lost, and when it is back all goes on."""
+    made = create(daemon, "a")
+    away = root.parent / "away"
+    root.rename(away)
+    for method, parameters in (("Create", {"name": "b"}), ("Delete", {"name": "a"})):
+        with pytest.raises(VarlinkError) as e:
+            with connect(away) as c:
+                c.call(method, **parameters)
+        assert e.value.name == "RootUnavailable"
+    away.rename(root)
+    assert daemon.environments() == {"a": made}
+    by_hand(root / "b")
+    soon(lambda: state(daemon, "b") == "ready")
+    assert daemon.call("Delete", name="a")["environment"]["state"] == "trashed"
+
+
+def connect(root):
+    from conftest import Connection
+    return Connection(str(root / ".venvd" / "io.venvd"))
