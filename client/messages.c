@@ -57,6 +57,7 @@ static const struct message messages[ERROR_COUNT] = {
 		.hint = "venvctl {verb} --force {name}",
 	},
 	[ERROR_PROTECTED] = { .what = "'{name}' is protected", .hint = "venvctl unprotect {name}" },
+	[ERROR_OVERFLOW] = { .what = "more has happened than was read", .hint = "venvctl events" },
 	[ERROR_NOT_IN_TRASH] = {
 		.what = "no environment '{name}' in the trash",
 		.hint = "venvctl list --trash",

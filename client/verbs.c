@@ -127,6 +127,12 @@ static const struct verb verbs[] = {
 	  "\n"
 	  "When stdout is no terminal list writes one line an interpreter, a tab between values:\n"
 	  "  version implementation path source state problem\n" },
+	{ "events", NULL, cmd_events, "[NAME...] [--json]", "show what happens to environments, as it happens",
+	  "  --json   one JSON object a line: the state first, then each event\n"
+	  "\n"
+	  "When stdout is no terminal: one line an event, a tab between values:\n"
+	  "  time event name state old-name\n"
+	  "Events are created, deleted, renamed, changed, broken and repaired. ^C ends it.\n" },
 	{ "status", NULL, cmd_status, "[--json]", "show how the daemon is doing", "" },
 	{ "call", NULL, cmd_call, "METHOD [JSON] [--more]", "call a method of the daemon",
 	  "METHOD without a dot is one of io.venvd. JSON is an object with the parameters. The\n"

@@ -37,6 +37,8 @@ struct index {
 	struct node **buckets;
 	size_t bucket_count;            /* a power of two */
 	size_t counts[STATE_COUNT];
+	void (*changed)(const struct environment *, void *);
+	void *changed_arg;
 };
 
 /* --- arrays -------------------------------------------------------------------------------- */
@@ -337,6 +339,18 @@ struct environment *index_trash_get(const struct index *index, const char *name,
 	return NULL;
 }
 
+void index_observe(struct index *index, void (*changed)(const struct environment *, void *), void *arg)
+{
+	index->changed = changed;
+	index->changed_arg = arg;
+}
+
+static void tell(const struct index *index, const struct environment *env)
+{
+	if (index->changed)
+		index->changed(env, index->changed_arg);
+}
+
 void index_add(struct index *index, struct environment *env)
 {
 	struct node *node = xcalloc(1, sizeof(*node));
@@ -346,12 +360,14 @@ void index_add(struct index *index, struct environment *env)
 	node->env = env;
 	enter(index, node, env->state);
 	hash_add(index, node);
+	tell(index, env);
 }
 
 struct environment *index_take(struct index *index, struct environment *env)
 {
 	struct node **link = hash_link(index, env), *node = *link;
 
+	tell(index, env);
 	*link = node->next;
 	leave(index, node);
 	free(node);
@@ -369,6 +385,7 @@ static void move(struct index *index, struct environment *env, enum environment_
 
 	leave(index, node);
 	enter(index, node, state);
+	tell(index, env);
 }
 
 void index_to_trash(struct index *index, struct environment *env)
@@ -390,6 +407,7 @@ void index_set_state(struct index *index, struct environment *env, enum environm
 	index->counts[node->state]--;
 	index->counts[state]++;
 	env->state = node->state = state;
+	tell(index, env);
 }
 
 struct environment *index_next(const struct index *index, const char *after)

@@ -39,5 +39,8 @@ struct environment *index_trash_next(const struct index *, const char *after_nam
 /* The trashed one with the smallest expires_at, NULL if the trash is empty. */
 struct environment *index_trash_due(const struct index *);
 
+/* Is told of each environment that comes, goes, or gets another state, while it is still there. NULL: nobody. */
+void index_observe(struct index *, void (*changed)(const struct environment *, void *arg), void *arg);
+
 size_t index_count(const struct index *, enum environment_state);
 #endif

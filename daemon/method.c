@@ -30,6 +30,7 @@ static const struct {
 	{ "io.venvd.Clone", method_clone, true },
 	{ "io.venvd.Protect", method_protect, true },
 	{ "io.venvd.ListTrash", method_list_trash, false },
+	{ "io.venvd.Watch", method_watch, false },
 	{ "io.venvd.Prompt", method_prompt, false },
 	{ "io.venvd.ListInterpreters", method_list_interpreters, false },
 	{ "io.venvd.FindInterpreter", method_find_interpreter, false },

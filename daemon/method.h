@@ -33,6 +33,8 @@ method_fn method_rename;
 void rename_restore(struct venvd *, struct request *, struct environment *env, const char *to);
 /* method_trash.c */
 method_fn method_empty_trash;
+/* events.c */
+method_fn method_watch;
 /* method_python.c */
 method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
 /* method_recreate.c */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Protect: a mark in an environment's row that the methods which would take its tree away look at. */
+#include "events.h"
 #include "index.h"
 #include "method.h"
 #include "operation.h"
@@ -16,6 +17,7 @@ static void protect_on_disk(bool ok, void *arg)
 	struct protection *p = arg;
 	struct venvd *v = p->op.venvd;
 	if (ok) {
+		events_changed(v->events, p->op.env);
 		operation_reply(&p->op, method_environment(v, p->op.env));
 	} else {
 		p->op.env->protected = p->before;

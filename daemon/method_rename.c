@@ -91,11 +91,13 @@ static void renaming_undo(struct renaming *n)
 }
 
 /* found: what the worker saw of it under its new name; NULL: nobody has looked. */
-static void renaming_finish(struct renaming *n, const json_t *found)
+static void renaming_finish(struct renaming *n, const json_t *found, bool left)
 {
 	struct venvd *v = n->op.venvd;
 	struct environment *env = n->op.env;
 	_cleanup_free_ char *old = xstrdup(env->name);
+	if (left && env->state == STATE_TRASHED)
+		retention_tidy(v->retention, env->entry);
 	renaming_drop_place(n);
 	relocation_named(v, env);
 	if (found != NULL) {
@@ -120,7 +122,7 @@ static void renaming_settled(enum error_code code, const json_t *result, void *a
 	struct renaming *n = arg;
 	struct environment *env = n->op.env;
 	if (code == ERROR_NONE && json_is_true(json_object_get(result, "done"))) {
-		renaming_finish(n, NULL);
+		renaming_finish(n, NULL, true);
 	} else if (code == ERROR_NONE) {
 		renaming_undo(n);
 	} else {
@@ -154,7 +156,7 @@ static void renaming_done(enum error_code code, const json_t *result, void *arg)
 	if (code != ERROR_NONE)
 		renaming_fail(n, code, result);
 	if (n->error == ERROR_NONE)
-		renaming_finish(n, json_object_get(result, "environment"));
+		renaming_finish(n, json_object_get(result, "environment"), json_is_true(json_object_get(result, "left")));
 	else
 		renaming_roll_back(n);
 }

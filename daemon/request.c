@@ -80,6 +80,17 @@ void request_stream(struct request *r, request_stream_fn *fn, void *state, void 
 		request_free(r);        /* a oneway list: nobody would pull it */
 }
 
+void request_stream_pause(struct request *r)
+{
+	r->stream = NULL;
+}
+
+void request_stream_resume(struct request *r, request_stream_fn *fn)
+{
+	r->stream = fn;
+	r->sink->wake(r->conn);
+}
+
 bool request_stream_turn(struct request *r)
 {
 	_cleanup_text_ struct text frames = { 0 };
@@ -95,7 +106,7 @@ bool request_stream_turn(struct request *r)
 void request_orphan(struct request *r, bool tell)
 {
 	r->conn = NULL;
-	if (r->stream != NULL)
+	if (r->stream_state != NULL)
 		request_free(r);
 	else if (tell && r->gone != NULL)
 		r->gone(r, r->gone_arg);

@@ -16,6 +16,7 @@ struct request;
 struct request_sink {
 	void (*send)(void *conn, const struct text *frames);
 	void (*answered)(void *conn);   /* the last frame was sent; the request is being freed */
+	void (*wake)(void *conn);       /* there is something to be pulled again */
 };
 
 /* Appends some frames of a stream, about LIMIT_STREAM_TURN bytes of them, or none if it only went on
@@ -50,6 +51,9 @@ void request_invalid(struct request *, const char *parameter);
 void request_progress(struct request *, json_t *parameters);
 /* From now on the server pulls frames from fn; state is freed with the request. */
 void request_stream(struct request *, request_stream_fn *fn, void *state, void (*free_state)(void *));
+/* Within fn: there is nothing for now, and until it is resumed fn is not asked. A paused one is freed like a running one. */
+void request_stream_pause(struct request *);
+void request_stream_resume(struct request *, request_stream_fn *fn);
 /* For the server: one turn of the stream; true when the request has ended. */
 bool request_stream_turn(struct request *);
 

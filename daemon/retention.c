@@ -152,3 +152,10 @@ void retention_sweep(struct retention *r, json_t *entries)
 	else
 		job_start_background(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
 }
+
+void retention_tidy(struct retention *r, const char *entry)
+{
+	if (!r->venvd->stopping)
+		job_start_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
+		    entry), 0, NULL, sweep_done, NULL);
+}

@@ -101,7 +101,12 @@ static void conn_answered(void *arg)
 	conn_schedule(c);
 }
 
-static const struct request_sink conn_sink = { conn_send, conn_answered };
+static void conn_wake(void *arg)
+{
+	conn_schedule(arg);
+}
+
+static const struct request_sink conn_sink = { conn_send, conn_answered, conn_wake };
 
 /* False if the peer is gone. */
 static bool conn_flush(struct conn *c)

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "bounds.h"
+#include "events.h"
 #include "index.h"
 #include "job.h"
 #include "log.h"
@@ -352,6 +353,7 @@ int main(int argc, char **argv)
 	venvd_open_sockets(&v);         /* who connects now waits until we are ready */
 	venvd_watch(&v);
 	v.watch = watch_new(&v);
+	v.events = events_new(&v);
 	reconcile_start(&v, venvd_ready);
 
 	event_base_dispatch(v.base);    /* the only place where venvd waits */
@@ -361,6 +363,7 @@ int main(int argc, char **argv)
 	server_free(v.server);          /* who waits for our end waits for the catalog's, too */
 	jobs_free(v.jobs);
 	watch_free(v.watch);
+	events_free(v.events);
 	pool_free(v.pool);
 	retention_free(v.retention);
 	replay_free(v.replay);

@@ -22,6 +22,7 @@ struct venvd {
 	struct retention *retention;
 	struct pool *pool;
 	struct watch *watch;
+	struct events *events;
 	int64_t started_at;             /* us */
 	bool ready;                     /* the catalog and the root agree */
 	bool stopping;

@@ -68,6 +68,7 @@
 #define LIMIT_MOVED_ENTRIES   400000        /* of it that are looked at */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
+#define LIMIT_EVENTS_QUEUED   1024          /* of one watcher that does not read */
 #define LIMIT_WATCHED_NAMES   4096          /* that have changed and are yet to be looked at; more: all of the root */
 #define LIMIT_WATCHED_BASES   64            /* directories of base interpreters that are watched */
 #define LIMIT_IN_USE          8             /* processes that one refusal names */

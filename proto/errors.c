@@ -26,6 +26,7 @@ static const struct {
 	[ERROR_BUSY] = { VENVD "Busy", EXIT_IN_USE },
 	[ERROR_IN_USE] = { VENVD "InUse", EXIT_IN_USE },
 	[ERROR_PROTECTED] = { VENVD "Protected", EXIT_IN_USE },
+	[ERROR_OVERFLOW] = { VENVD "Overflow", EXIT_REFUSED },
 	[ERROR_NOT_IN_TRASH] = { VENVD "NotInTrash", EXIT_NOT_FOUND },
 	[ERROR_UNSUPPORTED] = { VENVD "Unsupported", EXIT_REFUSED },
 	[ERROR_ROOT_UNAVAILABLE] = { VENVD "RootUnavailable", EXIT_REFUSED },

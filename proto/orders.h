@@ -28,7 +28,7 @@
  *          which is made and taken away as it is needed.
  * restore  {entry, name, ino, btime, path|absent}
  *          renameat2(trash/ENTRY/tree -> NAME, NOREPLACE), then takes the rest of the entry away
- *          -> {}   AlreadyExists {name}; NotInTrash {name}
+ *          -> {left:true if that could not go|absent}   AlreadyExists {name}; NotInTrash {name}
  * discard  {name, ino, btime, entry, path|absent}
  *          a reservation or half-made tree: NAME, if it is that inode, goes to stage/ENTRY; stage/ENTRY is
  *          left for a purge. Nothing there counts as done. -> {}
@@ -96,7 +96,7 @@
  *          -> {environment:{as inspect}}  NoSuchEnvironment, AlreadyExists, Unsupported, NoSpace, Failed
  * rename   {name, entry, path, source}       of a source in the root or its trash, to NAME
  *          frames: reserved {}: stage/ENTRY holds the new files and a journal; then it waits for "go"
- *          -> {environment:{as inspect}}. After any error, and after a crash, a settle is due.
+ *          -> {environment:{as inspect}, left:bool: as for restore}. After any error, and after a crash, a settle is due.
  * settle   {entry}     goes back what a rename has done before it came to the tree itself
  *          -> {done:bool: the tree has its new name, from, to, ino, btime: as in the journal, if there is one}
  * resolve  {search, python:[SPEC,...], probeMs, caller}   asks, and remembers the answer

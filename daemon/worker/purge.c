@@ -45,6 +45,17 @@ static int move_to_stage(struct removal *r, int from_fd, const char *name, int s
 	return place_move(from_fd, name, stage, entry);
 }
 
+/* What could not go at first may go now: somebody had a file busy, or memory was short. Once. */
+static void remove_staged(struct removal *r, int stage, const char *entry)
+{
+	remove_entry(r, stage, entry);
+	if (!r->kept || r->gone)
+		return;
+	json_decref(r->kept);
+	r->kept = NULL;
+	remove_entry(r, stage, entry);
+}
+
 static const char *entry_at(json_t *entries, size_t i)
 {
 	const char *entry = json_string_value(json_array_get(entries, i));
@@ -126,7 +137,7 @@ int do_purge(json_t *order, json_t **ret, struct failure *f)
 	if (strcmp(where, "trash") == 0 && empty_trash(&r, stage, entries, f) < 0)
 		return -1;
 	for (size_t i = 0; i < json_array_size(entries) && !r.gone; i++)
-		remove_entry(&r, stage, entry_at(entries, i));
+		remove_staged(&r, stage, entry_at(entries, i));
 	return answer(&r, ret, f);
 }
 
@@ -206,7 +217,7 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
 			return failure_sync(f);
 	}
-	remove_entry(&r, stage, d.entry);
+	remove_staged(&r, stage, d.entry);
 	return answer(&r, ret, f);
 }
 

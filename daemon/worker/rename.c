@@ -178,13 +178,13 @@ static int publish(struct renaming *n, struct failure *f)
 }
 
 /* The old record says what was in the trash; it is not there any more. */
-static void leave_trash(const struct source *s)
+static bool leave_trash(const struct source *s)
 {
 	_cleanup_fd_ int trash = s->trash ? place_state_dir(PATH_TRASH) : -1;
-	if (trash < 0)
-		return;
+	if (!s->trash)
+		return true;
 	unlinkat(s->parent_fd, PATH_RECORD, 0);
-	unlinkat(trash, s->trash, AT_REMOVEDIR);
+	return trash >= 0 && unlinkat(trash, s->trash, AT_REMOVEDIR) == 0;
 }
 
 int do_rename(json_t *order, json_t **ret, struct failure *f)
@@ -213,8 +213,8 @@ int do_rename(json_t *order, json_t **ret, struct failure *f)
 	/* From here on whatever goes wrong is settled by the daemon's next order. */
 	if (exchange_all(&n, f) < 0 || publish(&n, f) < 0)
 		return -1;
-	leave_trash(&n.source);
-	*ret = json_pack("{so}", "environment", inspect_one(WORKER_FD_ROOT, n.name));
+	bool left = !leave_trash(&n.source);
+	*ret = json_pack("{so, sb}", "environment", inspect_one(WORKER_FD_ROOT, n.name), "left", left);
 	return 0;
 }
 

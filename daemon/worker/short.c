@@ -205,14 +205,13 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 		errno = sync_errno;
 		if (sync_errno && s->failure.code == ERROR_NONE)
 			failure_sync(&s->failure);
-		if (s->tidy && !sync_errno)
-			trash_remove_entry(&s->what, p);
+		bool left = s->tidy && !sync_errno && !trash_remove_entry(&s->what, p);
 		if (s->what.base)
 			trash_leave_beside(s->what.parent_fd, s->what.base);
 		if (s->failure.code != ERROR_NONE)
 			talk_fail(s->order, &s->failure);
 		else
-			talk_answer(s->order, NULL);
+			talk_answer(s->order, left ? json_pack("{sb}", "left", 1) : NULL);
 	}
 	if (s->what.base) {
 		cleanup_fd(&s->what.beside_fd);

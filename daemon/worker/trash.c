@@ -108,14 +108,14 @@ int trash_open_entry(const struct trashing *t, const struct places *p)
 	return home < 0 ? -1 : place_open(home, t->entry, O_RDONLY | O_DIRECTORY);
 }
 
-void trash_remove_entry(const struct trashing *t, const struct places *p)
+bool trash_remove_entry(const struct trashing *t, const struct places *p)
 {
 	int home = entry_home(t, p);
 	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	if (fd < 0)
-		return;
+		return true;
 	unlinkat(fd, PATH_RECORD, 0);
-	unlinkat(home, t->entry, AT_REMOVEDIR);
+	return unlinkat(home, t->entry, AT_REMOVEDIR) == 0;
 }
 
 /* Where the sync after the rename commits the record's name and size too, its data is all that has to be there before. */

@@ -42,6 +42,6 @@ int trash_undo(const struct trashing *, const struct places *);
 
 /* Its entry, which holds PATH_TREE; -1. */
 int trash_open_entry(const struct trashing *, const struct places *);
-/* An entry without its tree goes away. */
-void trash_remove_entry(const struct trashing *, const struct places *);
+/* An entry without its tree goes away; false if it does not. */
+bool trash_remove_entry(const struct trashing *, const struct places *);
 #endif

@@ -470,14 +470,15 @@ def test_short_orders(begin, root):
         os.kill(worker, signal.SIGSTOP)
         try:
             for i in range(1, limit + 1):
-                c.send("Delete", {"name": f"env{i:05}"}, oneway=True)
+                c.send("Delete", {"name": f"env{i:05}", "force": True}, oneway=True)
             c.call("Status")                    # all of those are accepted; what follows comes behind them
-            assert error(c, "Delete", name=f"env{limit + 1:05}")[0] == "Busy"
+            assert error(c, "Delete", name=f"env{limit + 1:05}", force=True)[0] == "Busy"
             assert daemon.call("Get", name=f"env{limit + 1:05}")["environment"]["state"] == "ready"
             assert error(c, "Delete", name="env00001")[0] == "Busy"     # it is being deleted already
         finally:
             os.kill(worker, signal.SIGCONT)
-        wire.until(lambda: daemon.call("Status")["counts"]["trashed"] == limit + 1)
+        # One of them may have found the place taken by a look of the daemon's own.
+        wire.until(lambda: daemon.call("Status")["counts"]["trashed"] >= limit)
         daemon.call("Delete", name=f"env{limit + 1:05}")
 
 

@@ -348,7 +348,7 @@ class Start(Trial):
         os.unlink(log)
         fired = house.state.fired
         house.disarm()
-        if house.dead(wait=1 if fired == house.daemon.pid else 0) is not None:
+        if house.dead(wait=0 if house.daemon.said.startswith("ready ") and fired != house.daemon.pid else 3) is not None:
             house.again()
         house.idle()
         self.check(answer, f"start killed at {at}")
