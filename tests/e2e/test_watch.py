@@ -134,7 +134,7 @@ def test_many_at_once(daemon, root):
     made = create(daemon, "a")
     os.kill(daemon.pid, 19)         # SIGSTOP: nobody reads the queue
     try:
-        for i in range(limit // 2 + 100):
+        for _ in range(limit // 2 + 100):
             (root / "d").mkdir()
             (root / "d").rmdir()
         (root / "a").rename(root / "b")
