@@ -230,10 +230,10 @@ static bool read_long(const char *text, size_t len, struct head *h)
 	return h->program_len > 0 && !memchr(text + begin_len, '\n', (size_t)(stop - text) - begin_len);
 }
 
-static void write_head(struct text *out, const char *program, const struct head *h)
+static void write_head(struct text *out, const char *program, const char *options)
 {
-	_cleanup_free_ char *line = xasprintf("%s%.*s", program, (int)h->options_len, h->options);
-	if (h->options_len == 0) {
+	_cleanup_free_ char *line = xasprintf("%s%s", program, options);
+	if (*options == '\0') {
 		pytext_shebang(out, program, false);
 	} else if (!strchr(program, ' ') && strlen(line) + 3 <= SHEBANG_MAX) {
 		text_addf(out, "#!%s\n", line);
@@ -250,11 +250,14 @@ bool moved_script(const struct moved *m, const char *text, size_t len, struct te
 	if (!read_long(text, len, &h) && !read_short(text, len, &h))
 		return moved_text(m, text, len, out);
 	_cleanup_free_ char *program = xstrndup(h.program, h.program_len);
-	_cleanup_text_ struct text new = { 0 };
+	_cleanup_text_ struct text new = { 0 }, options = { 0 };
 	/* Also what is a shebang only by its looks, with blanks in its path. */
 	if (!moved_link(m, program, &new))
 		return moved_text(m, text, len, out);
-	write_head(out, new.data, &h);
+	text_clear(&new);
+	moved_text(m, h.program, h.program_len, &new);
+	moved_text(m, h.options, h.options_len, &options);
+	write_head(out, new.data, options.data ? options.data : "");
 	moved_text(m, text + h.len, len - h.len, out);
 	return true;
 }

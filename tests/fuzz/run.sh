@@ -26,12 +26,26 @@ done <<'END'
 END
 cp proto/*.varlink $out/idl/
 
-for target in call idl; do
-	clang -std=c11 -D_GNU_SOURCE -iquote proto -iquote build/gen -g -O1 -fno-omit-frame-pointer \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		-o $out/fuzz_$target tests/fuzz/fuzz_$target.c proto/*.c -ljansson
+# What each target is made of, besides its own file and proto/.
+sources() {
+	case $1 in
+	pyvenv) echo daemon/worker/pyvenv.c daemon/worker/pytext.c ;;
+	moved) echo daemon/worker/moved.c daemon/worker/pytext.c ;;
+	row) echo client/row.c ;;
+	esac
+}
+
+for target in call idl name pyvenv moved row; do
+	mkdir -p $out/$target
+	corpus=
+	[ ! -d tests/fuzz/corpus/$target ] || corpus=tests/fuzz/corpus/$target
+	# shellcheck disable=SC2046,SC2086 # lists of words
+	clang -std=c11 -D_GNU_SOURCE -iquote proto -iquote build/gen -iquote daemon/worker -iquote client -g -O1 \
+		-fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+		-o $out/fuzz_$target tests/fuzz/fuzz_$target.c $(sources $target) proto/*.c -ljansson -lmd
+	# shellcheck disable=SC2086
 	if ! $out/fuzz_$target -max_total_time="$seconds" -max_len=70000 -timeout=5 -artifact_prefix=$out/found- \
-		$out/$target >$out/$target.txt 2>&1; then
+		$out/$target $corpus >$out/$target.txt 2>&1; then
 		tail -n 60 $out/$target.txt
 		exit 1
 	fi

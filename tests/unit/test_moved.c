@@ -82,6 +82,7 @@ static void test_shebangs(void **state)
 	struct moved *m = moved_new(froms, 2, "/r/new", NULL, NULL);
 	check(m, moved_script, "#!/r/old/bin/python\nx\n", "#!/r/new/bin/python\nx\n");
 	check(m, moved_script, "#!/r/old/bin/python -E -s\nx", "#!/r/new/bin/python -E -s\nx");
+	check(m, moved_script, "#!/r/old/bin/python -I/r/old/x\nx", "#!/r/new/bin/python -I/r/new/x\nx");
 	check(m, moved_script, "#!/usr/bin/env python\n'/r/old'\n", "#!/usr/bin/env python\n'/r/new'\n");
 	check(m, moved_script, "#!/r/old/bin/python", "#!/r/new/bin/python");
 	check(m, moved_script, "#!/bin/sh\n'''exec' /r/old/bin/python \"$0\" \"$@\"\n' '''\nx\n", "#!/r/new/bin/python\nx\n");

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* The client's reader of replies: what it reads in place is what jansson would have read. */
+#include <assert.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "row.h"
+#include "util.h"
+
+static void compare(const struct row *row, const json_t *object)
+{
+	for (size_t i = 0; i < row->count; i++) {
+		const struct row_field *f = &row->field[i];
+		char *key = xstrndup(f->key, f->key_len);
+		const json_t *value = json_object_get(object, key);
+		if (json_is_string(value) && strlen(json_string_value(value)) == json_string_length(value)) {
+			/* Of a key that is there twice jansson keeps the last. */
+			const struct row_field *found = row_field(row, key);
+			assert(found != f || row->count > 1 ||
+			    (f->len == json_string_length(value) && memcmp(f->value, json_string_value(value), f->len) == 0));
+		}
+		free(key);
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct row row;
+	char *text = xstrndup("", 0);
+	text = xreallocarray(text, len + 1, 1);
+	memcpy(text, data, len);
+	text[len] = '\0';
+	for (int i = 0; i < 2; i++) {
+		const char *key = i ? "environment" : NULL;
+		if (row_read(text, len, key, &row)) {
+			json_t *reply = json_loadb(text, len, 0, NULL);
+			const json_t *parameters = json_object_get(reply, "parameters");
+			if (reply && row.object)
+				compare(&row, key ? json_object_get(parameters, key) : parameters);
+			row_integer(row_field(&row, "createdAt"));
+			json_decref(reply);
+		}
+		row_done(&row);
+	}
+	free(text);
+	return 0;
+}
