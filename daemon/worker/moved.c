@@ -127,10 +127,18 @@ static bool in_word(char c)
 	    c == '-' || c == '~' || (unsigned char)c >= 0x80;
 }
 
+/* Whether a path may begin at text[at]: no word goes on there, unless that is an option's letter, as in -I/r/a/include. */
+static bool begins_at(const char *text, size_t at)
+{
+	if (at == 0 || !in_word(text[at - 1]))
+		return true;
+	return at >= 2 && text[at - 2] == '-' && text[at - 1] != '-' && (at == 2 || !in_word(text[at - 3]));
+}
+
 /* The form that stands at text[at], NULL if none does. */
 static const struct form *form_at(const struct moved *m, const char *text, size_t len, size_t at)
 {
-	if (at > 0 && in_word(text[at - 1]))
+	if (!begins_at(text, at))
 		return NULL;
 	for (size_t i = 0; i < m->count; i++) {
 		const struct form *f = &m->forms[i];

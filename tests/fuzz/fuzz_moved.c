@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	static bool (*const all[])(const struct moved *, const char *, size_t, struct text *) = {
 		moved_text, moved_script, moved_activate, moved_cfg, record,
 	};
-	static const char *const from[] = { "/r/a", "/r'/a b" };
+	static const char *const from[] = { "/r/a", "/r'/a" };
 	static struct moved *m;
 	if (!m)
 		m = moved_new(from, 2, "/r/ab", "a", "ab");

@@ -39,6 +39,7 @@ static void test_paths(void **state)
 	check(m, moved_text, "/r/old", "/r/older");
 	check(m, moved_text, "x=/r/old/bin:/real/old/bin\n", "x=/r/older/bin:/r/older/bin\n");
 	check(m, moved_text, "'/r/old' \"/r/old\" file:///r/old,/r/old;", "'/r/older' \"/r/older\" file:///r/older,/r/older;");
+	check(m, moved_text, "-L/r/old/lib -I/r/old/include --x/r/old a-I/r/old", "-L/r/older/lib -I/r/older/include --x/r/old a-I/r/old");
 	/* Others, whose names or directories begin or end like it. */
 	check(m, moved_text, "/r/older /r/old.d /r/old-1 /r/old_ /r/old~ /r/ol /xr/old x/r/old", "/r/older /r/old.d /r/old-1 /r/old_ "
 	    "/r/old~ /r/ol /xr/old x/r/old");
