@@ -58,50 +58,6 @@ static json_t *parameters_new(const struct create *c)
 
 /* --- the name --- */
 
-/* text as a name: what may not stand in one is a '-', none of them at the ends. Owned, NULL if nothing is left. */
-static char *name_from(const char *text, size_t len)
-{
-	char *name = xstrndup(text, len), *out = name;
-	for (const char *s = name; *s; s++) {
-		char one[] = { 'a', *s, '\0' };
-		bool fit = name_rule_broken(one) == NULL && *s != '-';
-		bool first = out == name;
-		if (fit && !(first && *s == '.'))
-			*out++ = *s;
-		else if (!first && out[-1] != '-')
-			*out++ = '-';
-	}
-	while (out > name && (out[-1] == '-' || out[-1] == '.' || out - name > LIMIT_NAME_BYTES))
-		out--;
-	*out = '\0';
-	if (*name && !name_rule_broken(name))
-		return name;
-	free(name);
-	return NULL;
-}
-
-/* Whether a directory of this name is called so for what it is, and not for what it is for. */
-static bool says_nothing(const char *base)
-{
-	static const char *const usual[] = { "venv", "env", "virtualenv" };
-	for (size_t i = 0; i < ARRAY_LENGTH(usual); i++)
-		if (strcmp(base, usual[i]) == 0)
-			return true;
-	return base[0] == '.';
-}
-
-/* The project is the directory that holds one called .venv; else the environment's own name is taken. */
-static char *name_for_path(const char *path)
-{
-	const char *base = strrchr(path, '/') + 1;
-	if (!says_nothing(base))
-		return name_from(base, strlen(base));
-	const char *end = base - 1, *start = end;
-	while (start > path && start[-1] != '/')
-		start--;
-	return name_from(start, (size_t)(end - start));
-}
-
 static void find_name(struct create *c)
 {
 	struct wanted *w = &c->wanted;
@@ -118,7 +74,7 @@ static void find_name(struct create *c)
 	w->path = c->path;
 	if (w->name)
 		return;
-	w->name = c->name = name_for_path(c->path);
+	w->name = c->name = making_name(c->path);
 	if (!w->name)
 		usage_error("no name can be made from '%s'; give one: venvctl create NAME --path DIR", c->path);
 }

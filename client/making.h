@@ -13,6 +13,9 @@ struct making {
 
 /* Adds what several -p gave, and the caller; NULL-terminated. */
 void making_add_python(json_t *parameters, const char *const *python);
+/* The name that an environment at this absolute path gets when nobody gives one; owned, NULL if none fits. */
+char *making_name(const char *path);
+
 /* Ends with a usage error if the text is not UTF-8. */
 void making_add_text(json_t *parameters, const char *key, const char *text);
 

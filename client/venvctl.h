@@ -60,6 +60,7 @@ _Noreturn void usage_error(const char *fmt, ...) __attribute__((format(printf, 1
 /* Ends with a usage error unless optind leaves between min and max arguments. */
 void verb_arguments(int argc, char **argv, int min, int max);
 
+int cmd_adopt(int argc, char **argv);
 int cmd_activate(int argc, char **argv);
 int cmd_call(int argc, char **argv);
 int cmd_clone(int argc, char **argv);

@@ -42,6 +42,9 @@ static const struct verb verbs[] = {
 	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n"
 	  "\n"
 	  "Example: venvctl create --path .venv -p 3.13 -p 3.12\n" },
+	{ "adopt", NULL, cmd_adopt, "DIR [NAME]", "take an environment elsewhere into the list, where it is",
+	  "Nothing in it is changed. Without NAME it is called after the project's directory, as with\n"
+	  "create --path. What lies in the root is in the list by itself.\n" },
 	{ "recreate", NULL, cmd_recreate, "NAME [-p PYTHON]... [--prompt TEXT] [--all] [--force]",
 	  "make an environment anew, with the options it was made with",
 	  "  -p, --python PYTHON   another interpreter; as for create\n"

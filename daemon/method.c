@@ -25,6 +25,7 @@ static const struct {
 	{ "io.venvd.Create", method_create, true },
 	{ "io.venvd.Delete", method_delete, true },
 	{ "io.venvd.Restore", method_restore, true },
+	{ "io.venvd.Adopt", method_adopt, true },
 	{ "io.venvd.EmptyTrash", method_empty_trash, true },
 	{ "io.venvd.Rename", method_rename, true },
 	{ "io.venvd.Clone", method_clone, true },

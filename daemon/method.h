@@ -35,6 +35,8 @@ void rename_restore(struct venvd *, struct request *, struct environment *env, c
 method_fn method_empty_trash;
 /* events.c */
 method_fn method_watch;
+/* method_adopt.c */
+method_fn method_adopt;
 /* method_python.c */
 method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
 /* method_recreate.c */
@@ -48,6 +50,10 @@ bool method_refuse_length(struct request *, const char *parameter, size_t max);
 bool method_refuse_caller(struct request *);
 /* Orders cannot carry the paths of its environments. Answered; true if it was. */
 bool method_refuse_root(const struct venvd *, struct request *);
+/* 'path' that is no absolute one outside the root; one that has a name already, other than this one (NULL: any). Answered;
+ * true if it was. (method_create.c) */
+bool method_refuse_path(const struct venvd *, struct request *);
+bool method_refuse_named(const struct venvd *, struct request *, const char *name);
 /* Prompts of several lines; specifications that are too many or too long. Answered; true if it was. */
 bool method_refuse_prompt(struct request *);
 bool method_refuse_python(struct request *);

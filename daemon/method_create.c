@@ -77,7 +77,7 @@ static bool create_is_below(const char *path, const char *dir)
 }
 
 /* Elsewhere means just that: what lies in the root has its name from there. Answered; true if refused. */
-static bool create_refuse_path(const struct venvd *v, struct request *r)
+bool method_refuse_path(const struct venvd *v, struct request *r)
 {
 	const char *path = request_string(r, "path");
 	if (path == NULL)
@@ -140,11 +140,11 @@ static bool create_refuse_existing(struct request *r, const struct environment *
 }
 
 /* A directory has one name. Answered; true if this one has another. */
-static bool create_refuse_named(const struct venvd *v, struct request *r, const char *name)
+bool method_refuse_named(const struct venvd *v, struct request *r, const char *name)
 {
 	const char *path = request_string(r, "path");
 	const struct environment *env = path != NULL ? index_next(v->index, NULL) : NULL;
-	while (env != NULL && (strcmp(env->name, name) == 0 || !create_same_place(env, path)))
+	while (env != NULL && ((name != NULL && strcmp(env->name, name) == 0) || !create_same_place(env, path)))
 		env = index_next(v->index, env->name);
 	if (env != NULL)
 		request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", env->name, "state",
@@ -180,8 +180,8 @@ void method_create(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || method_refuse_prompt(r) ||
-	    method_refuse_python(r) || method_refuse_caller(r) || create_refuse_path(v, r) ||
-	    create_refuse_both(r) || create_refuse_named(v, r, name) ||
+	    method_refuse_python(r) || method_refuse_caller(r) || method_refuse_path(v, r) ||
+	    create_refuse_both(r) || method_refuse_named(v, r, name) ||
 	    (request_string(r, "path") == NULL && method_refuse_root(v, r)))
 		return;
 	struct environment *env = create_environment(v, r, name);

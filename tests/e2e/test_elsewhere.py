@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
+from conftest import VarlinkError
 from helpers import eventually, mounted, tree
 from test_recreate import PYTHON, create, fails, works
 import wire
@@ -311,3 +313,41 @@ def test_found_by_path(start, root, tmp_path):
     assert found(tmp_path / "p/c/bin") == "c"
     daemon.call("Delete", name="c")
     assert fails(daemon, "Prompt", path=str(tmp_path / "p/c")).name == "NoSuchEnvironment"
+
+
+# --- adopted ---
+
+def test_adopt(daemon, root, tmp_path, venvctl):
+    """One that another tool has made somewhere: listed, and not a byte or time of it changed."""
+    where = tmp_path / "project/.venv"
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", where], check=True)
+    before = tree(where, mtimes=True)
+    done = venvctl("adopt", where)
+    assert done.returncode == 0 and "as 'project'" in done.stderr, done.stderr
+    row = daemon.environments()["project"]
+    assert (row["path"], row["state"], row["origin"]) == (str(where), "ready", "adopted")
+    assert tree(where, mtimes=True) == before
+    assert venvctl("adopt", where, "other").returncode == 4         # it has a name
+    assert daemon.call("Prompt", path=f"{where}/bin")["name"] == "project"
+    assert daemon.call("Clone", name="project", to="copy")["environment"]["path"] == f"{root}/copy"
+    assert daemon.call("Delete", name="project")["environment"]["state"] == "trashed"
+    assert daemon.call("Restore", name="project")["environment"]["path"] == str(where)
+    assert tree(where, mtimes=True) == before
+
+
+def test_what_cannot_be_adopted(daemon, root, tmp_path, venvctl):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(root)
+    daemon.call("Create", name="a", python=PYTHON, withoutPip=True)
+    before = daemon.environments()
+    for path, error in ((tmp_path / "empty", "Unsupported"), (tmp_path / "nowhere", "Unsupported"),
+                        (root / "a", "Unsupported"), ("relative", "InvalidParameter"), ("/", "Unsupported")):
+        with pytest.raises(VarlinkError) as e:
+            daemon.call("Adopt", name="b", path=str(path))
+        assert e.value.name == error, path
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("Adopt", name="a", path=str(tmp_path / "empty"))
+    assert e.value.name == "AlreadyExists"
+    assert daemon.environments() == before
+    assert venvctl("adopt", "").returncode == 2
+    assert venvctl("adopt", tmp_path / "empty", "no/name").returncode == 1
