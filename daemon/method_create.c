@@ -13,6 +13,7 @@
 #include "replay.h"
 #include "root.h"
 #include "store.h"
+#include "watch.h"
 
 /* CPython's words. */
 #define CREATE_CLEAR_AND_UPGRADE "you cannot supply --upgrade and --clear together."
@@ -183,6 +184,10 @@ void method_create(struct venvd *v, struct request *r)
 	    method_refuse_python(r) || method_refuse_caller(r) || method_refuse_path(v, r) ||
 	    create_refuse_both(r) || method_refuse_named(v, r, name) ||
 	    (request_string(r, "path") == NULL && method_refuse_root(v, r)))
+		return;
+	/* Somebody may have removed it a moment ago. */
+	const struct environment *there = index_get(v->index, name);
+	if (there != NULL && there->busy == NULL && watch_defer(v->watch, name, r, method_create))
 		return;
 	struct environment *env = create_environment(v, r, name);
 	if (env == NULL || (request_bool(r, "clear") && inuse_refuse_protected(r, env)))

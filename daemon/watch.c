@@ -37,6 +37,14 @@ struct base {
 	bool dirty;
 };
 
+/* A request that waits for the look under way or the next one. */
+struct deferred {
+	struct watch *watch;
+	struct request *request;
+	void (*fn)(struct venvd *, struct request *);
+	TAILQ_ENTRY(deferred) entry;
+};
+
 struct watch {
 	struct venvd *venvd;
 	int fd, root_wd;
@@ -52,6 +60,7 @@ struct watch {
 	json_t *attempts;       /* of those that are inspected, as in dirty */
 	struct base bases[LIMIT_WATCHED_BASES];
 	size_t base_count;
+	TAILQ_HEAD(deferrals, deferred) deferred;
 };
 
 static const int64_t again_us[] = { 200000, 1000000, 5000000, 30000000 };
@@ -65,13 +74,31 @@ static void watch_arm(struct watch *w)
 		timer_set(w->timer, WATCH_DELAY_US);
 }
 
+static struct request *watch_undefer(struct deferred *d)
+{
+	struct request *r = d->request;
+	TAILQ_REMOVE(&d->watch->deferred, d, entry);
+	request_on_gone(r, NULL, NULL);
+	free(d);
+	return r;
+}
+
+/* Whoever has waited for it goes on with what is known now. */
 static void watch_look_ends(struct watch *w)
 {
+	struct deferred *d, *last = TAILQ_LAST(&w->deferred, deferrals);
 	json_object_clear(w->names);
 	json_array_clear(w->considered);
 	json_object_clear(w->attempts);
 	w->looking = false;
 	watch_arm(w);
+	while (last != NULL && (d = TAILQ_FIRST(&w->deferred)) != NULL) {
+		bool end = d == last;
+		void (*fn)(struct venvd *, struct request *) = d->fn;
+		fn(w->venvd, watch_undefer(d));
+		if (end)
+			break;
+	}
 }
 
 /* --- looking into what differs --- */
@@ -389,6 +416,30 @@ static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
 	watch_arm(w);
 }
 
+/* --- who waits --- */
+
+static void watch_client_gone(struct request *r, void *arg)
+{
+	(void)r;
+	request_error(watch_undefer(arg), ERROR_CANCELLED, NULL);
+}
+
+bool watch_defer(struct watch *w, const char *name, struct request *r, void (*fn)(struct venvd *, struct request *))
+{
+	if (w->fd < 0 || !w->started || w->venvd->stopping)
+		return false;
+	watch_read_cb(w->fd, 0, w);     /* what the kernel has until now */
+	if (json_object_get(w->dirty, name) == NULL && json_object_get(w->attempts, name) == NULL)
+		return false;
+	struct deferred *d = xcalloc(1, sizeof(*d));
+	*d = (struct deferred){ .watch = w, .request = r, .fn = fn };
+	TAILQ_INSERT_TAIL(&w->deferred, d, entry);
+	request_on_gone(r, watch_client_gone, d);
+	if (!w->looking)
+		timer_set(w->timer, 0);
+	return true;
+}
+
 /* --- its life --- */
 
 struct watch *watch_new(struct venvd *v)
@@ -396,6 +447,7 @@ struct watch *watch_new(struct venvd *v)
 	struct watch *w = xcalloc(1, sizeof(*w));
 	w->venvd = v;
 	w->root_wd = -1;
+	TAILQ_INIT(&w->deferred);
 	w->dirty = json_object();
 	w->again = json_object();
 	w->names = json_object();
@@ -420,6 +472,8 @@ void watch_free(struct watch *w)
 {
 	if (w == NULL)
 		return;
+	while (!TAILQ_EMPTY(&w->deferred))
+		request_error(watch_undefer(TAILQ_FIRST(&w->deferred)), ERROR_SHUTTING_DOWN, NULL);
 	if (w->event != NULL)
 		event_free(w->event);
 	cleanup_fd(&w->fd);

@@ -6,6 +6,7 @@
 #ifndef VENVD_WATCH_H
 #define VENVD_WATCH_H
 #include "environment.h"
+#include "request.h"
 #include "venvd.h"
 
 /* Begins to listen, before the root is looked through: what happens from here on is not missed. */
@@ -17,6 +18,10 @@ void watch_start(struct watch *);
 /* An operation on this environment (NULL: one that is gone) has ended: names that waited for it are looked at, and its
  * base interpreter is watched. */
 void watch_ended(struct watch *, const struct environment *);
+/* Whether something was heard of this name and is yet to be looked at: then the request is taken over, and given to fn when
+ * it has been (or to nobody, when its client goes). */
+bool watch_defer(struct watch *, const char *name, struct request *, void (*fn)(struct venvd *, struct request *));
+
 /* Its base interpreter is watched from now on. */
 void watch_base(struct watch *, const struct environment *);
 #endif

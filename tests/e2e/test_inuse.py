@@ -174,7 +174,7 @@ def test_the_caller_and_those_above_it_do_not_count(daemon, root, running, tmp_p
 def test_other_users_do_not_count(daemon, root, running):
     create(daemon, "e")
     for directory in [root / "e/bin", root / "e", root, *root.parents]:
-        if directory.stat().st_uid == 0 and not directory.stat().st_mode & 0o001:
+        if directory.stat().st_uid == 0 and directory.stat().st_mode & 0o011 != 0o011:
             directory.chmod(directory.stat().st_mode | 0o011)
     running([root / "e/bin/python", "-c", SAYS_SO], user=65534)
     assert daemon.call("Delete", name="e")["environment"]["state"] == "trashed"

@@ -81,6 +81,21 @@ def test_removed_and_put_back(daemon, root, tmp_path):
     assert daemon.environments()["a"]["id"] != made["id"]
 
 
+def test_removed_and_made_again_at_once(daemon, root):
+    """No moment in between in which it exists already."""
+    for _ in range(30):
+        create(daemon, "a")
+        shutil.rmtree(root / "a")
+    by_hand(root / "b")
+    shutil.rmtree(root / "b")
+    create(daemon, "b")
+    for name in ("a", "b"):
+        with pytest.raises(VarlinkError) as e:
+            create(daemon, name)
+            create(daemon, name)
+        assert e.value.name == "AlreadyExists"
+
+
 def test_renamed(daemon, root):
     made = {name: create(daemon, name) for name in ("a", "b", "c")}
     daemon.call("Protect", name="a")
