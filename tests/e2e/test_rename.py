@@ -118,6 +118,7 @@ def works(env, name):
 
 # --- what it is like afterwards ---
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", PYTHONS, ids=lambda p: pathlib.Path(p).name)
 @pytest.mark.parametrize("how", ["Rename", "Clone"])
 def test_as_if_it_had_been_made_there(daemon, root, python, how):
