@@ -121,7 +121,7 @@ static void renaming_settled(enum error_code code, const json_t *result, void *a
 {
 	struct renaming *n = arg;
 	struct environment *env = n->op.env;
-	if (code == ERROR_NONE && json_is_true(json_object_get(result, "done"))) {
+	if (code == ERROR_NONE && json_is_true(json_object_get(result, "renamed"))) {
 		renaming_finish(n, NULL, true);
 	} else if (code == ERROR_NONE) {
 		renaming_undo(n);

@@ -98,7 +98,7 @@
  *          frames: reserved {}: stage/ENTRY holds the new files and a journal; then it waits for "go"
  *          -> {environment:{as inspect}, left:bool: as for restore}. After any error, and after a crash, a settle is due.
  * settle   {entry}     goes back what a rename has done before it came to the tree itself
- *          -> {done:bool: the tree has its new name, from, to, ino, btime: as in the journal, if there is one}
+ *          -> {renamed:bool: the tree has its new name, from, to, ino, btime: as in the journal, if there is one}
  * resolve  {search, python:[SPEC,...], probeMs, caller}   asks, and remembers the answer
  *          -> {interpreter, reason, rule, warnings}  errors as create
  * image    {python: absolute path, withoutPip, probeMs, caller, linkMode}

@@ -329,7 +329,8 @@ int moving_scan(const struct moving_question *q, struct moving *ret, struct fail
 		return failure_errno(f, "cannot read the environment");
 	s.moved = moved_new(q->from, q->from_count, q->to, names ? q->from_name : NULL, q->to_name);
 	int r = look_into(&s, fd, "", KIND_TOP, 0);
-	qsort(ret->files, ret->count, sizeof(*ret->files), by_path);
+	if (ret->count > 0)
+		qsort(ret->files, ret->count, sizeof(*ret->files), by_path);
 	size_t count = ret->count;
 	for (size_t i = 0; r == 0 && i < s.site_count; i++)
 		r = look_at_records(&s, s.sites[i], count);

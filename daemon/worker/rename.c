@@ -257,17 +257,17 @@ int do_settle(json_t *order, json_t **ret, struct failure *f)
 	    json_unpack(journal, "{s:s, s:s, s?s, s:I, s:I, s:o}", "from", &from, "to", &to, "trash", &trash, "ino", &ino,
 	    "btime", &btime, "files", &files) < 0 || !place_component(from) || !place_component(to) ||
 	    (trash && !place_component(trash))) {
-		*ret = json_pack("{sb}", "done", 0);
+		*ret = json_pack("{sb}", "renamed", 0);
 		return 0;
 	}
 	struct identity tree = { .ino = ino, .btime_ns = btime };
-	bool done = place_is(WORKER_FD_ROOT, to, tree);
-	_cleanup_fd_ int fd = done ? -1 : open_origin(from, trash, tree);
+	bool renamed = place_is(WORKER_FD_ROOT, to, tree);
+	_cleanup_fd_ int fd = renamed ? -1 : open_origin(from, trash, tree);
 	if (fd >= 0 && exchange_back(fd, journal_fd, files) < 0)
 		return failure_errno(f, "cannot put the files of '%s' back", from);
 	if ((fd >= 0 && syncfs(WORKER_FD_ROOT) < 0) || fsync(WORKER_FD_ROOT) < 0)
 		return failure_sync(f);
-	*ret = json_pack("{sb, ss, ss, ss*, sI, sI}", "done", done, "from", from, "to", to, "trash", trash, "ino", ino,
+	*ret = json_pack("{sb, ss, ss, ss*, sI, sI}", "renamed", renamed, "from", from, "to", to, "trash", trash, "ino", ino,
 	    "btime", btime);
 	return 0;
 }
