@@ -353,8 +353,9 @@ def gone(gate):
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "Shutdown"])
 def test_an_end_while_something_is_created(root, gate, how):
+    root.mkdir()
+    wire.fake_environment(root, "bystander")        # adopted by now: nobody else wants a worker
     with wire.running(root) as daemon, daemon.connect() as c, daemon.connect() as other:
-        wire.fake_environment(root, "bystander")
         c.send("Create", {"name": "a", "python": gate.python, "withoutPip": True}, more=True)
         stages = [c.receive()["parameters"]["stage"] for _ in range(3)]
         assert stages == ["interpreter", "reserve", "build"]
