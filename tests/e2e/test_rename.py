@@ -247,6 +247,32 @@ def test_what_other_tools_have_made(start, root, tmp_path, creator, how):
     assert holding(root / "two", f"{root}/one") == []
 
 
+@pytest.mark.parametrize("how", ["Rename", "Clone"])
+def test_what_uv_has_made(start, root, tmp_path, how):
+    """It links what it installs from its cache, and writes its own form of a long first line."""
+    uv = pathlib.Path(sys.executable).parent / "uv"
+    if not uv.exists():
+        pytest.skip("no uv in the test environment")
+    root.mkdir()
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_OFFLINE": "1"}
+    subprocess.run([uv, "venv", "-q", "-p", NEWEST, root / "one"], check=True, env=env)
+    subprocess.run([uv, "pip", "install", "-q", "-p", root / "one/bin/python", "--no-deps", wheel(tmp_path)], check=True,
+                   env=env)
+    daemon = start(root)
+    assert daemon.environments()["one"]["creator"] == "uv"
+    moved(daemon, how, "one", "two")
+    two = root / "two"
+    assert run(two / "bin/hello") == f"hello from {two}\n" and run(two / "bin/hello-script") == f"script of {two}\n"
+    assert run("bash", "-euc", f". {two}/bin/activate; echo $VIRTUAL_ENV; echo \"$PS1\"") == f"{two}\n(two) \n"
+    assert holding(two, f"{root}/one") == []
+    records_hold(two)
+    subprocess.run([uv, "pip", "uninstall", "-q", "-p", two / "bin/python", "hello"], check=True, env=env)
+    # uv leaves directories, and what Python has compiled.
+    assert [p for p in two.rglob("*hello*") if p.is_file() and p.suffix != ".pyc"] == []
+    # What lies in uv's cache is not touched.
+    assert holding(tmp_path / "cache", str(two)) == []
+
+
 def test_a_prompt_that_was_asked_for_stays(daemon, root):
     create(daemon, "one", withoutPip=True, prompt="one")
     create(daemon, "other", withoutPip=True, prompt="mine")
