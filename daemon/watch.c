@@ -181,11 +181,11 @@ static void watch_followed(void *arg)
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);
 		json_int_t ino = json_integer_value(json_object_get(w->names, name));
-		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING || env->location != NULL))
+		/* An operation that began and ended after the look knows better. */
+		if (env != NULL && (env->busy != NULL || env->touched || env->state == STATE_CREATING ||
+		    env->location != NULL))
 			continue;
 		if (ino != 0 && (env == NULL || env->ino != ino || env->state == STATE_MISSING)) {
-			if (env != NULL)
-				env->touched = false;
 			json_array_append(names, considered);
 		} else if (ino == 0 && env != NULL && env->state == STATE_FOREIGN) {
 			seen_drop(v, env);
@@ -218,7 +218,7 @@ static void watch_looked(enum error_code code, const json_t *result, void *arg)
 		const struct environment *env = name != NULL ? index_get(w->venvd->index, name) : NULL;
 		json_int_t ino = json_integer_value(json_array_get(one, 1));
 		/* A directory of the same number made since the row was written is another one. */
-		if (env != NULL && env->ino == ino && env->btime_ns != 0 &&
+		if (env != NULL && !env->touched && env->ino == ino && env->btime_ns != 0 &&
 		    json_integer_value(json_array_get(one, 2)) != env->btime_ns)
 			index_get(w->venvd->index, name)->ino = 0;
 		json_object_set_new(w->names, name != NULL ? name : "", json_integer(ino));
@@ -231,9 +231,11 @@ static void watch_look(struct watch *w)
 	const char *name;
 	json_t *attempt;
 	json_object_foreach(w->dirty, name, attempt) {
-		const struct environment *env = index_get(w->venvd->index, name);
+		struct environment *env = index_get(w->venvd->index, name);
 		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING))
 			continue;       /* its end wakes us */
+		if (env != NULL)
+			env->touched = false;
 		json_array_append_new(w->considered, json_string(name));
 		json_object_set(w->attempts, name, attempt);
 	}
@@ -283,9 +285,12 @@ static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 static void watch_scan(struct watch *w)
 {
 	log_warning("events were lost: the whole root is looked through");
+	const struct environment *next;
 	w->rescan = false;
 	json_object_clear(w->dirty);
 	w->looking = true;
+	for (next = index_next(w->venvd->index, NULL); next != NULL; next = index_next(w->venvd->index, next->name))
+		index_get(w->venvd->index, next->name)->touched = next->busy != NULL;
 	if (job_start_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
 	    w) == NULL)
 		watch_look_ends(w);
