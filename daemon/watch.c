@@ -74,31 +74,31 @@ static void watch_arm(struct watch *w)
 		timer_set(w->timer, WATCH_DELAY_US);
 }
 
-static struct request *watch_undefer(struct deferred *d)
+/* All who wait go on with what is known now, or hear that the daemon ends. They are nobody's while that lasts. */
+static void watch_go_on(struct watch *w, bool ends)
 {
-	struct request *r = d->request;
-	TAILQ_REMOVE(&d->watch->deferred, d, entry);
-	request_on_gone(r, NULL, NULL);
-	free(d);
-	return r;
+	struct deferrals all = TAILQ_HEAD_INITIALIZER(all);
+	struct deferred *d, *next;
+	TAILQ_CONCAT(&all, &w->deferred, entry);
+	for (d = TAILQ_FIRST(&all); d != NULL; d = next) {
+		next = TAILQ_NEXT(d, entry);
+		request_on_gone(d->request, NULL, NULL);
+		if (ends)
+			request_error(d->request, ERROR_SHUTTING_DOWN, NULL);
+		else
+			d->fn(w->venvd, d->request);
+		free(d);
+	}
 }
 
-/* Whoever has waited for it goes on with what is known now. */
 static void watch_look_ends(struct watch *w)
 {
-	struct deferred *d, *last = TAILQ_LAST(&w->deferred, deferrals);
 	json_object_clear(w->names);
 	json_array_clear(w->considered);
 	json_object_clear(w->attempts);
 	w->looking = false;
 	watch_arm(w);
-	while (last != NULL && (d = TAILQ_FIRST(&w->deferred)) != NULL) {
-		bool end = d == last;
-		void (*fn)(struct venvd *, struct request *) = d->fn;
-		fn(w->venvd, watch_undefer(d));
-		if (end)
-			break;
-	}
+	watch_go_on(w, false);
 }
 
 /* --- looking into what differs --- */
@@ -425,8 +425,10 @@ static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
 
 static void watch_client_gone(struct request *r, void *arg)
 {
-	(void)r;
-	request_error(watch_undefer(arg), ERROR_CANCELLED, NULL);
+	struct deferred *d = arg;
+	TAILQ_REMOVE(&d->watch->deferred, d, entry);
+	free(d);
+	request_error(r, ERROR_CANCELLED, NULL);
 }
 
 bool watch_defer(struct watch *w, const char *name, struct request *r, void (*fn)(struct venvd *, struct request *))
@@ -477,8 +479,7 @@ void watch_free(struct watch *w)
 {
 	if (w == NULL)
 		return;
-	while (!TAILQ_EMPTY(&w->deferred))
-		request_error(watch_undefer(TAILQ_FIRST(&w->deferred)), ERROR_SHUTTING_DOWN, NULL);
+	watch_go_on(w, true);
 	if (w->event != NULL)
 		event_free(w->event);
 	cleanup_fd(&w->fd);

@@ -13,7 +13,7 @@ mapfile -t sources < <(ls proto/*.c daemon/*.c daemon/worker/*.c client/*.c 2>/d
 mapfile -t tests < <(ls tests/unit/*.c tests/fuzz/*.c 2>/dev/null)
 mapfile -t scripts < <(ls tools/*.sh .ci/run tests/*/*.sh 2>/dev/null)
 mapfile -t pages < <(ls daemon/venvd.8 daemon/venvd.conf.5 client/venvctl.1 proto/io.venvd.7 2>/dev/null)
-flags=(-std=c11 -D_GNU_SOURCE '-DVENVD_VERSION="0"' -iquote proto -iquote build/gen -iquote daemon -iquote daemon/worker)
+flags=(-std=c11 -D_GNU_SOURCE '-DVENVD_VERSION="0"' -iquote proto -iquote build/gen -iquote daemon -iquote daemon/worker -iquote client)
 warnings=(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Werror)
 
 # cppcheck reads no system headers, but cannot do without the lists' macros.

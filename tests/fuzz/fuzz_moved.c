@@ -21,6 +21,7 @@ static bool record(const struct moved *m, const char *text, size_t len, struct t
 	return moved_record(m, text, len, row, NULL, out);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static bool (*const all[])(const struct moved *, const char *, size_t, struct text *) = {

@@ -17,6 +17,7 @@ static void check(const char *text)
 		assert((unsigned char)*text >= 0x20 && *text != 0x7f);
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct pyvenv cfg;

@@ -24,6 +24,7 @@ static void compare(const struct row *row, const json_t *object)
 	}
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct row row;
