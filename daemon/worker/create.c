@@ -148,14 +148,7 @@ static int await_go(struct creation *c, struct failure *f)
 	    c->warnings, "reason", failure_text(c->interpreter.reason));
 	if (c->named)
 		json_object_set_new(reserved, "made", json_boolean(c->target.made));
-	talk_frame(c->order, "reserved", reserved);
-	json_auto_t *message = talk_next(true);
-	if (!message)
-		return failure_gone(f);
-	json_int_t id;
-	int go;
-	talk_unpack(message, "{s:I, s:b}", "id", &id, "go", &go);
-	return go ? 0 : failure_gone(f);
+	return talk_reserved(c->order, reserved, f);
 }
 
 static int reserve(struct creation *c, struct failure *f)

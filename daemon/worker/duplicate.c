@@ -59,19 +59,6 @@ static int make_copy(struct duplicate *d, struct failure *f)
 	return durable_tree(d->dir_fd) < 0 ? failure_sync(f) : 0;
 }
 
-static int await_go(const struct duplicate *d, struct failure *f)
-{
-	json_int_t id;
-	int go;
-	talk_frame(d->order, "reserved", json_pack("{sI, sI}", "ino", (json_int_t)d->id.ino, "btime",
-	    (json_int_t)d->id.btime_ns));
-	json_auto_t *message = talk_next(true);
-	if (!message)
-		return failure_gone(f);
-	talk_unpack(message, "{s:I, s:b}", "id", &id, "go", &go);
-	return go ? 0 : failure_gone(f);
-}
-
 static int publish(const struct duplicate *d, json_t **ret, struct failure *f)
 {
 	if (place_move_known(d->stage_fd, d->entry, WORKER_FD_ROOT, d->name, d->id, d->entry) < 0) {
@@ -97,7 +84,10 @@ int do_clone(json_t *order, json_t **ret, struct failure *f)
 	    &d.entry, "path", &d.path, "source", &source);
 	if (!place_component(d.name) || !place_component(d.entry))
 		return failure_reason(f, ERROR_FAILED, "'%s' is no name", d.name);
-	if (source_open(&d.source, source, f) < 0 || make_copy(&d, f) < 0 || await_go(&d, f) < 0)
+	if (source_open(&d.source, source, f) < 0 || make_copy(&d, f) < 0)
+		return -1;
+	json_t *reserved = json_pack("{sI, sI}", "ino", (json_int_t)d.id.ino, "btime", (json_int_t)d.id.btime_ns);
+	if (talk_reserved(order, reserved, f) < 0)
 		return -1;
 	return publish(&d, ret, f);
 }

@@ -96,18 +96,6 @@ static int write_journal(struct renaming *n, struct failure *f)
 	return 0;
 }
 
-static int await_go(const struct renaming *n, struct failure *f)
-{
-	json_int_t id;
-	int go;
-	talk_frame(n->order, "reserved", json_object());
-	json_auto_t *message = talk_next(true);
-	if (!message)
-		return failure_gone(f);
-	talk_unpack(message, "{s:I, s:b}", "id", &id, "go", &go);
-	return go ? 0 : failure_gone(f);
-}
-
 /* --- changing places --- */
 
 static int exchange(int journal_fd, size_t i, int parent, const char *name)
@@ -208,7 +196,8 @@ int do_rename(json_t *order, json_t **ret, struct failure *f)
 	struct statx st;
 	if (place_statx(WORKER_FD_ROOT, n.name, &st) == 0)
 		return failure_set(f, ERROR_ALREADY_EXISTS, json_pack("{so}", "name", failure_text(n.name)));
-	if (moving_scan(&question, &n.moving, f) < 0 || write_journal(&n, f) < 0 || await_go(&n, f) < 0)
+	if (moving_scan(&question, &n.moving, f) < 0 || write_journal(&n, f) < 0 ||
+	    talk_reserved(order, json_object(), f) < 0)
 		return -1;
 	/* From here on whatever goes wrong is settled by the daemon's next order. */
 	if (exchange_all(&n, f) < 0 || publish(&n, f) < 0)

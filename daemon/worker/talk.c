@@ -140,3 +140,15 @@ void talk_unpack(json_t *order, const char *fmt, ...)
 	if (r < 0)
 		bad(error.text);
 }
+
+int talk_reserved(const json_t *order, json_t *fields, struct failure *f)
+{
+	json_int_t id;
+	int go;
+	talk_frame(order, "reserved", fields);
+	json_auto_t *message = talk_next(true);
+	if (!message)
+		return failure_gone(f);
+	talk_unpack(message, "{s:I, s:b}", "id", &id, "go", &go);
+	return go ? 0 : failure_gone(f);
+}

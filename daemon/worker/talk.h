@@ -22,6 +22,10 @@ void talk_progress(const json_t *order, const char *stage);
 void talk_answer(const json_t *order, json_t *fields);         /* fields may be NULL */
 void talk_fail(const json_t *order, struct failure *);
 
+/* Says `reserved` with these fields (taken) and waits for the daemon's word. 0: "go", its row is on the disk; -1:
+ * failure_is_gone(). */
+int talk_reserved(const json_t *order, json_t *fields, struct failure *);
+
 /* json_unpack of an order that must fit; else the worker ends with status 1. */
 void talk_unpack(json_t *order, const char *fmt, ...);
 #endif

@@ -344,6 +344,21 @@ def test_refusals(daemon, root):
     eventually(lambda: os.listdir(root / ".venvd/stage") == [])
 
 
+def test_more_than_is_moved(daemon, root):
+    """LIMIT_MOVED_FILES files that hold the path: one clear error. A text above LIMIT_MOVED_TEXT is left as it is."""
+    create(daemon, "a", withoutPip=True)
+    (root / "a/etc").mkdir()
+    large = f"{root}/a\n" + "x" * (1 << 20)
+    (root / "a/etc/large").write_text(large)
+    moved(daemon, "Rename", "a", "b")
+    assert (root / "b/etc/large").read_text() == large
+    for i in range(20001):
+        (root / f"b/etc/{i}").write_text(f"{root}/b\n")
+    error = refused(daemon, "Rename", name="b", to="c")
+    assert error.name == "Unsupported" and "too many files hold its path" in error.parameters["reason"]
+    assert daemon.environments()["b"]["state"] == "ready" and not (root / "c").exists()
+
+
 def test_in_use(daemon, root):
     create(daemon, "a", withoutPip=True)
     process = subprocess.Popen([root / "a/bin/python", "-c", "import sys; print('here', flush=True); sys.stdin.read()"],
