@@ -284,8 +284,9 @@ static void keep(struct finding *f, struct found *p)
 	f->all[f->count++] = *p;
 }
 
-static void read_entry(struct finding *f, int site, const char *entry)
+static void read_entry(void *arg, int site, const char *entry)
 {
+	struct finding *f = arg;
 	static const struct {
 		const char *suffix, *file;
 	} kinds[] = {
@@ -323,8 +324,7 @@ static void read_entry(struct finding *f, int site, const char *entry)
 }
 
 /* Calls for each entry's name; takes fd. */
-static void each_entry(int fd, size_t max, void (*call)(struct finding *, int, const char *),
-    struct finding *f)
+static void each_entry(int fd, size_t max, void (*call)(void *arg, int, const char *), void *arg)
 {
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	if (!dir) {
@@ -333,23 +333,47 @@ static void each_entry(int fd, size_t max, void (*call)(struct finding *, int, c
 	}
 	for (struct dirent *e; max > 0 && (e = readdir(dir)); max--)
 		if (place_component(e->d_name))
-			call(f, fd, e->d_name);
+			call(arg, fd, e->d_name);
 	closedir(dir);
 }
 
-static void read_site(struct finding *f, int fd)
-{
-	each_entry(fd, ENTRIES_MAX, read_entry, f);
-}
+struct sites {
+	distinfo_site_fn *call;
+	void *arg;
+	const char *lib;        /* "lib" or "lib64" */
+};
 
 /* lib/python3.12 and the like. */
-static void read_python(struct finding *f, int lib, const char *name)
+static void open_python(void *arg, int lib, const char *name)
 {
+	const struct sites *s = arg;
 	if (strncmp(name, "python", 6) != 0 && strncmp(name, "pypy", 4) != 0 && strncmp(name, "graalpy", 7) != 0)
 		return;
 	_cleanup_fd_ int python = place_open(lib, name, O_PATH | O_DIRECTORY);
-	if (python >= 0)
-		read_site(f, place_open(python, "site-packages", O_RDONLY | O_DIRECTORY));
+	int site = python < 0 ? -1 : place_open(python, "site-packages", O_RDONLY | O_DIRECTORY);
+	if (site < 0)
+		return;
+	_cleanup_free_ char *path = xasprintf("%s/%s/site-packages", s->lib, name);
+	s->call(s->arg, site, path);
+}
+
+void distinfo_sites(int env_fd, distinfo_site_fn *call, void *arg)
+{
+	/* lib64 is a link to lib, but where a distribution keeps the two apart. PyPy 2 has neither. */
+	static const char *const libs[] = { "lib", "lib64" };
+	for (size_t i = 0; i < ARRAY_LENGTH(libs); i++) {
+		struct sites s = { call, arg, libs[i] };
+		each_entry(place_open(env_fd, libs[i], O_RDONLY | O_DIRECTORY), SITES_MAX * 32, open_python, &s);
+	}
+	int site = place_open(env_fd, "site-packages", O_RDONLY | O_DIRECTORY);
+	if (site >= 0)
+		call(arg, site, "site-packages");
+}
+
+static void read_site(void *arg, int fd, const char *path)
+{
+	(void)path;
+	each_entry(fd, ENTRIES_MAX, read_entry, arg);
 }
 
 static int compare(const void *a, const void *b)
@@ -379,10 +403,7 @@ static json_t *to_json(const struct found *p)
 json_t *distinfo_read(int env_fd)
 {
 	struct finding f = { 0 };
-	/* lib64 is a link to lib, but where a distribution keeps the two apart. PyPy 2 has neither. */
-	each_entry(place_open(env_fd, "lib", O_RDONLY | O_DIRECTORY), SITES_MAX * 32, read_python, &f);
-	each_entry(place_open(env_fd, "lib64", O_RDONLY | O_DIRECTORY), SITES_MAX * 32, read_python, &f);
-	read_site(&f, place_open(env_fd, "site-packages", O_RDONLY | O_DIRECTORY));
+	distinfo_sites(env_fd, read_site, &f);
 	if (f.count > 0)
 		qsort(f.all, f.count, sizeof(*f.all), compare);
 	json_t *packages = json_array();

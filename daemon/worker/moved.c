@@ -11,6 +11,7 @@
 
 #include "moved.h"
 #include "pytext.h"
+#include "record.h"
 
 #define FORMS_MAX 5
 #define SPELLINGS_MAX 4
@@ -324,35 +325,12 @@ bool moved_cfg(const struct moved *m, const char *text, size_t len, struct text 
 
 /* --- RECORD --- */
 
-/* One field of a row, unquoted (owned); behind it at *p. */
-static char *csv_field(const char **p, const char *end)
-{
-	struct text field = { 0 };
-	const char *s = *p;
-	text_add(&field, "", 0);
-	if (s < end && *s == '"') {
-		for (s++; s < end; s++) {
-			if (*s == '"' && (s + 1 == end || s[1] != '"')) {
-				s++;
-				break;
-			}
-			s += *s == '"';
-			text_add(&field, s, 1);
-		}
-	} else {
-		while (s < end && *s != ',')
-			text_add(&field, s++, 1);
-	}
-	*p = s;
-	return field.data ? field.data : xstrdup("");
-}
-
-static bool record_row(const char *line, const char *end, moved_row_fn *row, void *arg, struct text *out)
+static bool rewrite_row(const char *line, const char *end, moved_row_fn *row, void *arg, struct text *out)
 {
 	const char *p = line;
 	unsigned char digest[SHA256_DIGEST_LENGTH];
 	size_t size;
-	_cleanup_free_ char *path = csv_field(&p, end);
+	_cleanup_free_ char *path = record_field(&p, end);
 	/* A row without a hash, as RECORD's own, promises nothing. */
 	if (p == end || p + 1 == end || p[1] == ',' || !row(arg, path, digest, &size))
 		return false;
@@ -369,16 +347,12 @@ bool moved_record(const struct moved *m, const char *text, size_t len, moved_row
 	_cleanup_text_ struct text t = { 0 };
 	bool changed = moved_text(m, text, len, &t);
 	const char *p = t.data, *end = t.data + t.len;
-	while (p < end) {
-		const char *newline = memchr(p, '\n', (size_t)(end - p));
-		const char *stop = newline ? newline : end;
-		const char *bare = stop > p && stop[-1] == '\r' ? stop - 1 : stop;
-		if (record_row(p, bare, row, arg, out))
+	for (const char *line, *bare; record_line(&p, end, &line, &bare);) {
+		if (rewrite_row(line, bare, row, arg, out))
 			changed = true;
 		else
-			text_add(out, p, (size_t)(bare - p));
-		text_add(out, bare, (size_t)(stop - bare) + (newline != NULL));
-		p = newline ? newline + 1 : end;
+			text_add(out, line, (size_t)(bare - line));
+		text_add(out, bare, (size_t)(p - bare));
 	}
 	return changed;
 }

@@ -21,6 +21,7 @@
 #include "moving.h"
 #include "place.h"
 #include "pyvenv.h"
+#include "record.h"
 
 #define DEPTH_MAX 64
 #define PYVENV_CFG "pyvenv.cfg"
@@ -230,34 +231,10 @@ struct rows {
 	const char *site;       /* relative path of what rows are relative to */
 };
 
-/* site/../../bin/pip as bin/pip; NULL if it leads out. Owned. */
-static char *row_path(const char *site, const char *row)
-{
-	_cleanup_free_ char *joined = *row == '/' ? NULL : xasprintf("%s/%s", site, row);
-	struct text out = { 0 };
-	char *rest = joined, *part;
-	while ((part = strsep(&rest, "/"))) {
-		if (*part == '\0' || strcmp(part, ".") == 0)
-			continue;
-		if (strcmp(part, "..") != 0) {
-			text_addf(&out, "%s%s", out.len ? "/" : "", part);
-			continue;
-		}
-		char *slash = out.len ? strrchr(out.data, '/') : NULL;
-		if (out.len == 0) {
-			text_done(&out);
-			return NULL;
-		}
-		out.len = slash ? (size_t)(slash - out.data) : 0;
-		out.data[out.len] = '\0';
-	}
-	return out.data;
-}
-
 static bool row_of(void *arg, const char *row, unsigned char ret_digest[SHA256_DIGEST_LENGTH], size_t *ret_size)
 {
 	const struct rows *rows = arg;
-	_cleanup_free_ char *path = row_path(rows->site, row);
+	_cleanup_free_ char *path = record_path(rows->site, row);
 	struct moving_file key = { .path = path };
 	const struct moving_file *file = path ?
 	    bsearch(&key, rows->found->files, rows->count, sizeof(key), by_path) : NULL;

@@ -30,7 +30,7 @@ cp proto/*.varlink $out/idl/
 sources() {
 	case $1 in
 	pyvenv) echo daemon/worker/pyvenv.c daemon/worker/pytext.c ;;
-	moved) echo daemon/worker/moved.c daemon/worker/pytext.c ;;
+	moved) echo daemon/worker/moved.c daemon/worker/pytext.c daemon/worker/record.c ;;
 	row) echo client/row.c ;;
 	esac
 }
