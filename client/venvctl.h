@@ -61,6 +61,8 @@ _Noreturn void usage_error(const char *fmt, ...) __attribute__((format(printf, 1
 void verb_arguments(int argc, char **argv, int min, int max);
 
 int cmd_adopt(int argc, char **argv);
+int cmd_move(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_activate(int argc, char **argv);
 int cmd_call(int argc, char **argv);
 int cmd_clone(int argc, char **argv);

@@ -42,9 +42,12 @@ static const struct verb verbs[] = {
 	  "When stdout is no terminal, the environment's path is written there. ^C cancels.\n"
 	  "\n"
 	  "Example: venvctl create --path .venv -p 3.13 -p 3.12\n" },
-	{ "adopt", NULL, cmd_adopt, "DIR [NAME]", "take an environment elsewhere into the list, where it is",
+	{ "adopt", "import", cmd_adopt, "DIR [NAME]", "take an environment elsewhere into the list, where it is",
 	  "Nothing in it is changed. Without NAME it is called after the project's directory, as with\n"
 	  "create --path. What lies in the root is in the list by itself.\n" },
+	{ "move", NULL, cmd_move, "DIR NAME", "bring an environment that lies elsewhere into the root",
+	  "It is copied, with everything that is installed and fit for its new path; then the old one goes\n"
+	  "to the trash beside its place.\n" },
 	{ "recreate", NULL, cmd_recreate, "NAME [-p PYTHON]... [--prompt TEXT] [--all] [--force]",
 	  "make an environment anew, with the options it was made with",
 	  "  -p, --python PYTHON   another interpreter; as for create\n"
@@ -136,6 +139,12 @@ static const struct verb verbs[] = {
 	  "When stdout is no terminal: one line an event, a tab between values:\n"
 	  "  time event name state old-name\n"
 	  "Events are created, deleted, renamed, changed, broken and repaired. ^C ends it.\n" },
+	{ "doctor", NULL, cmd_doctor, "[NAME] [--fix] [--json]", "say what is wrong with environments, and mend it",
+	  "  --fix    mend what can be mended in place, with everything that is installed: files that\n"
+	  "           name the path where it was before, links to a Python that is gone\n"
+	  "  --json   one JSON array of those that are not well\n"
+	  "\n"
+	  "Exit status 0: nothing is wrong (any more); 9: with --fix, some is; 1: something is.\n" },
 	{ "status", NULL, cmd_status, "[--json]", "show how the daemon is doing", "" },
 	{ "call", NULL, cmd_call, "METHOD [JSON] [--more]", "call a method of the daemon",
 	  "METHOD without a dot is one of io.venvd. JSON is an object with the parameters. The\n"

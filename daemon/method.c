@@ -30,6 +30,8 @@ static const struct {
 	{ "io.venvd.Rename", method_rename, true },
 	{ "io.venvd.Clone", method_clone, true },
 	{ "io.venvd.Protect", method_protect, true },
+	{ "io.venvd.Diagnose", method_diagnose, false },
+	{ "io.venvd.Repair", method_repair, true },
 	{ "io.venvd.ListTrash", method_list_trash, false },
 	{ "io.venvd.Watch", method_watch, false },
 	{ "io.venvd.Prompt", method_prompt, false },

@@ -37,6 +37,8 @@ method_fn method_empty_trash;
 method_fn method_watch;
 /* method_adopt.c */
 method_fn method_adopt;
+/* method_doctor.c */
+method_fn method_diagnose, method_repair;
 /* method_python.c */
 method_fn method_list_interpreters, method_find_interpreter, method_add_interpreter, method_remove_interpreter;
 /* method_recreate.c */

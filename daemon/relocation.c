@@ -39,27 +39,36 @@ bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *nam
 	return true;
 }
 
-static char *relocation_path(const char *root, const char *name)
+static char *below(const char *root, const char *name)
 {
 	return xasprintf("%s/%s", root[0] == '/' && root[1] == '\0' ? "" : root, name);
+}
+
+char *relocation_path(const struct venvd *v, const struct environment *env)
+{
+	return env->location != NULL ? xstrdup(env->location) : below(v->config.root, env->name);
+}
+
+json_t *relocation_source(const struct venvd *v, const struct environment *env)
+{
+	const char *real = root_real(v->root);
+	_cleanup_free_ char *from = relocation_path(v, env);
+	_cleanup_free_ char *also = env->location == NULL && real != NULL ? below(real, env->name) : NULL;
+	json_t *paths = json_pack("[s]", from);
+	json_t *spelling = also != NULL ? json_string(also) : NULL;
+	if (spelling != NULL)           /* else it is not UTF-8, and nothing that we have made spells it so */
+		json_array_append_new(paths, spelling);
+	return json_pack("{s:s,s:I,s:I,s:o,s:s*,s:s*}", "name", env->name, "ino", (json_int_t)env->ino,
+	    "btime", (json_int_t)env->btime_ns, "paths", paths,
+	    "trash", env->state == STATE_TRASHED ? env->entry : NULL, "location", env->location);
 }
 
 json_t *relocation_order(const struct venvd *v, const char *op, const struct environment *env, const char *to,
     const char *entry)
 {
-	const char *real = root_real(v->root);
-	_cleanup_free_ char *path = relocation_path(v->config.root, to);
-	_cleanup_free_ char *from = env->location != NULL ? xstrdup(env->location) :
-	    relocation_path(v->config.root, env->name);
-	_cleanup_free_ char *also = env->location == NULL && real != NULL ? relocation_path(real, env->name) : NULL;
-	json_t *paths = json_pack("[s]", from);
-	json_t *spelling = also != NULL ? json_string(also) : NULL;
-	if (spelling != NULL)           /* else it is not UTF-8, and nothing that we have made spells it so */
-		json_array_append_new(paths, spelling);
-	json_t *source = json_pack("{s:s,s:I,s:I,s:o,s:s*,s:s*}", "name", env->name, "ino", (json_int_t)env->ino,
-	    "btime", (json_int_t)env->btime_ns, "paths", paths,
-	    "trash", env->state == STATE_TRASHED ? env->entry : NULL, "location", env->location);
-	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", op, "name", to, "entry", entry, "path", path, "source", source);
+	_cleanup_free_ char *path = below(v->config.root, to);
+	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", op, "name", to, "entry", entry, "path", path,
+	    "source", relocation_source(v, env));
 }
 
 void relocation_name(struct environment *env)

@@ -13,6 +13,10 @@ bool relocation_refuse_state(struct request *, const struct environment *env);
 /* A name that is there already; one that only remembers a lost directory gives way. Answered; true if refused. */
 bool relocation_refuse_taken(struct venvd *, struct request *, const char *name);
 
+/* Where env is, absolute. Owned. */
+char *relocation_path(const struct venvd *, const struct environment *env);
+/* env's tree as orders take it (`source` of orders.h). Owned. */
+json_t *relocation_source(const struct venvd *, const struct environment *env);
 /* The order op (orders.h) that gives env's tree, or a copy of it, the name to. Owned. */
 json_t *relocation_order(const struct venvd *, const char *op, const struct environment *env, const char *to,
     const char *entry);

@@ -66,6 +66,7 @@
 #define LIMIT_MOVED_FILES     20000         /* of one environment that name its path ... */
 #define LIMIT_MOVED_BYTES     (64 * 1024 * 1024) /* ... and all of them together */
 #define LIMIT_MOVED_ENTRIES   400000        /* of it that are looked at */
+#define LIMIT_FINDINGS        200           /* that one diagnosis tells */
 #define LIMIT_CONFIG_BYTES    (64 * 1024)   /* of a venvd.conf */
 #define LIMIT_CONFIG_DIRECTORIES 64         /* python_directories */
 #define LIMIT_EVENTS_QUEUED   1024          /* of one watcher that does not read */

@@ -271,6 +271,12 @@ bool moved_script(const struct moved *m, const char *text, size_t len, struct te
 	return true;
 }
 
+char *moved_program(const char *text, size_t len)
+{
+	struct head h;
+	return read_long(text, len, &h) || read_short(text, len, &h) ? xstrndup(h.program, h.program_len) : NULL;
+}
+
 /* --- prompts --- */
 
 /* Replaces from where it stands between before and after; end: nothing of a word may follow. */

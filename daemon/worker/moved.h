@@ -20,6 +20,8 @@ void moved_free(struct moved *);
 bool moved_text(const struct moved *, const char *text, size_t len, struct text *out);
 /* With a shebang, which is written as pip writes one of the new length. */
 bool moved_script(const struct moved *, const char *text, size_t len, struct text *out);
+/* The program that a script's shebang names, in any of the forms in which tools write one; owned, NULL without one. */
+char *moved_program(const char *text, size_t len);
 /* An activation script, or pyvenv.cfg: the prompt, too. */
 bool moved_activate(const struct moved *, const char *text, size_t len, struct text *out);
 bool moved_cfg(const struct moved *, const char *text, size_t len, struct text *out);

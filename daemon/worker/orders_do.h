@@ -12,6 +12,8 @@ int do_create(json_t *order, json_t **ret, struct failure *);          /* create
 int do_clone(json_t *order, json_t **ret, struct failure *);           /* duplicate.c */
 int do_rename(json_t *order, json_t **ret, struct failure *);          /* rename.c */
 int do_settle(json_t *order, json_t **ret, struct failure *);
+int do_diagnose(json_t *order, json_t **ret, struct failure *);        /* diagnose.c */
+int do_repair(json_t *order, json_t **ret, struct failure *);          /* repair.c */
 int do_purge(json_t *order, json_t **ret, struct failure *);           /* purge.c */
 int do_purge_name(json_t *order, json_t **ret, struct failure *);
 int do_purge_state(json_t *order, json_t **ret, struct failure *);

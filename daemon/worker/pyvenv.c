@@ -219,3 +219,39 @@ void pyvenv_done(struct pyvenv *cfg)
 	free(cfg->executable);
 	*cfg = (struct pyvenv){ 0 };
 }
+
+/* --- changing one --- */
+
+static const char *changed_value(const char *start, const char *equals, const struct pyvenv_value *values, size_t count)
+{
+	const char *end = equals;
+	strip(&start, &end);
+	for (size_t i = 0; i < count; i++)
+		if (values[i].value && strlen(values[i].key) == (size_t)(end - start) &&
+		    strncasecmp(values[i].key, start, (size_t)(end - start)) == 0)
+			return values[i].value;
+	return NULL;
+}
+
+bool pyvenv_change(const char *data, size_t len, const struct pyvenv_value *values, size_t count, struct text *out)
+{
+	bool changed = false;
+	for (const char *line = data, *end = data + len; line < end;) {
+		const char *newline = memchr(line, '\n', end - line);
+		const char *stop = newline ? newline : end, *next = newline ? newline + 1 : end;
+		const char *equals = memchr(line, '=', stop - line);
+		const char *new = equals ? changed_value(line, equals, values, count) : NULL;
+		const char *old = equals ? equals + 1 : stop, *old_end = stop;
+		strip(&old, &old_end);
+		if (new && (strlen(new) != (size_t)(old_end - old) || memcmp(new, old, old_end - old) != 0)) {
+			text_add(out, line, old - line);
+			text_adds(out, new);
+			text_add(out, old_end, next - old_end);
+			changed = true;
+		} else {
+			text_add(out, line, next - line);
+		}
+		line = next;
+	}
+	return changed;
+}

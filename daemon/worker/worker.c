@@ -33,6 +33,7 @@ static const struct {
 } table[] = {
 	{ "clone", do_clone },
 	{ "create", do_create },
+	{ "diagnose", do_diagnose },
 	{ "evict", do_evict },
 	{ "fill", do_fill },
 	{ "image", do_image },
@@ -44,6 +45,7 @@ static const struct {
 	{ "purge-state", do_purge_state },
 	{ "python", do_python },
 	{ "rename", do_rename },
+	{ "repair", do_repair },
 	{ "resolve", do_resolve },
 	{ "scan", do_scan },
 	{ "settle", do_settle },

@@ -327,7 +327,7 @@ def test_adopt(daemon, root, tmp_path, venvctl):
     row = daemon.environments()["project"]
     assert (row["path"], row["state"], row["origin"]) == (str(where), "ready", "adopted")
     assert tree(where, mtimes=True) == before
-    assert venvctl("adopt", where, "other").returncode == 4         # it has a name
+    assert venvctl("import", where, "other").returncode == 4        # it has a name
     assert daemon.call("Prompt", path=f"{where}/bin")["name"] == "project"
     assert daemon.call("Clone", name="project", to="copy")["environment"]["path"] == f"{root}/copy"
     assert daemon.call("Delete", name="project")["environment"]["state"] == "trashed"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "moved.h"
+#include "record.h"
 #include "util.h"
 
 typedef bool moved_fn(const struct moved *, const char *, size_t, struct text *);
@@ -158,6 +159,40 @@ static void test_records(void **state)
 	moved_free(m);
 }
 
+static void test_record_paths(void **state)
+{
+	(void)state;
+	static const struct { const char *row, *path; } rows[] = {
+		{ "a.py", "lib/p/site-packages/a.py" }, { "../../../bin/x", "bin/x" }, { "./a//b/../c", "lib/p/site-packages/a/c" },
+		{ "/etc/passwd", NULL }, { "../../../../etc/passwd", NULL }, { "../../..", "" }, { "a/../../../../..", NULL },
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		_cleanup_free_ char *path = record_path("lib/p/site-packages", rows[i].row);
+		if (rows[i].path)
+			assert_string_equal(path, rows[i].path);
+		else
+			assert_null(path);
+	}
+}
+
+static void test_programs(void **state)
+{
+	(void)state;
+	static const struct { const char *text, *program; } heads[] = {
+		{ "#!/x/bin/python3\nimport x\n", "/x/bin/python3" }, { "#!/x/bin/python3 -I\n", "/x/bin/python3" },
+		{ "#!/bin/sh\n'''exec' \"/a b/bin/python\" \"$0\" \"$@\"\n' '''\n", "/a b/bin/python" },
+		{ "#!/bin/sh\n'''exec' /ab/bin/python \"$0\" \"$@\"\n' '''\n", "/ab/bin/python" },
+		{ "#!python\n", NULL }, { "#!/no/newline", NULL }, { "", NULL }, { "\177ELF", NULL },
+	};
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+		_cleanup_free_ char *program = moved_program(heads[i].text, strlen(heads[i].text));
+		if (heads[i].program)
+			assert_string_equal(program, heads[i].program);
+		else
+			assert_null(program);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -167,6 +202,8 @@ int main(void)
 		cmocka_unit_test(test_shebangs),
 		cmocka_unit_test(test_prompts),
 		cmocka_unit_test(test_records),
+		cmocka_unit_test(test_record_paths),
+		cmocka_unit_test(test_programs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

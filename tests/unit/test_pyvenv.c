@@ -120,6 +120,27 @@ static void test_odd_files(void **state)
 	pyvenv_done(&cfg);
 }
 
+static void changes(const char *before, const char *after)
+{
+	static const struct pyvenv_value values[] = {
+		{ "home", "/new" }, { "version", "3.9.9" }, { "executable", NULL },
+	};
+	_cleanup_text_ struct text out = { 0 };
+	assert_int_equal(pyvenv_change(before, strlen(before), values, 3, &out), strcmp(before, after) != 0);
+	assert_string_equal(out.data ? out.data : "", after);
+}
+
+static void test_changed(void **state)
+{
+	(void)state;
+	changes("home = /old\nversion = 3.9.1\nexecutable = /old/x\n", "home = /new\nversion = 3.9.9\nexecutable = /old/x\n");
+	changes("# home\n\n HOME=/old \r\nhomes = /old\nversion =", "# home\n\n HOME=/new \r\nhomes = /old\nversion =3.9.9");
+	changes("home = /new\n", "home = /new\n");
+	changes("home = /a = b\nhome = /c", "home = /new\nhome = /new");
+	changes("", "");
+	changes("=\n= x\n", "=\n= x\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -128,6 +149,7 @@ int main(void)
 		cmocka_unit_test(test_uv),
 		cmocka_unit_test(test_prompts),
 		cmocka_unit_test(test_odd_files),
+		cmocka_unit_test(test_changed),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,402 @@
+# SPDX-License-Identifier: MIT
+"""What is wrong is told in sentences, and what can be mended is mended in place, with everything that is installed."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from conftest import VarlinkError, interpreters
+from helpers import eventually, mounted, rebuilt_python, tree
+from test_rename import create, holding, install, refused, run, site_packages, works
+
+PYTHONS = interpreters()
+NEWEST, OLDEST = str(PYTHONS[-1]), str(PYTHONS[0])
+CALLER = {"path": os.path.dirname(NEWEST)}
+
+
+def diagnose(daemon, *names):
+    """name -> its findings, of those that are not well."""
+    found = {}
+    with daemon.connect() as c:
+        for name in names or [None]:
+            for reply in c.stream("Diagnose", **({"name": name} if name else {})):
+                if "diagnosis" in reply:
+                    found[reply["diagnosis"]["name"]] = reply["diagnosis"]["findings"]
+    return found
+
+
+def kinds(daemon, name):
+    return [f["kind"] for f in diagnose(daemon, name).get(name, [])]
+
+
+def repair(daemon, name, **parameters):
+    answer = daemon.call("Repair", name=name, caller=CALLER, **parameters)
+    return [f["kind"] for f in answer["repaired"]], [f["kind"] for f in answer["remaining"]], answer["environment"]
+
+
+def known(daemon, *names):
+    eventually(lambda: all(daemon.environments().get(n, {}).get("state") in ("ready", "broken") for n in names))
+
+
+# --- all is well ---
+
+@pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]], ids=lambda p: p.name)
+def test_nothing_is_wrong(daemon, root, python):
+    """Not with what venvd makes, nor with what others do; and looking changes nothing."""
+    create(daemon, "a", python)
+    if python == PYTHONS[-1]:
+        create(daemon, "without", python, withoutPip=True)
+        subprocess.run([python, "-m", "venv", root / "by-hand"], check=True)
+        subprocess.run([shutil.which("python3"), "-m", "venv", "--copies", "--without-pip", root / "copies"], check=True)
+        known(daemon, "by-hand", "copies")
+        daemon.call("Rename", name="a", to="b")
+        daemon.call("Clone", name="b", to="c")
+    before = {name: tree(root / name, mtimes=True) for name in daemon.environments()}
+    assert diagnose(daemon) == {}
+    assert {name: tree(root / name, mtimes=True) for name in before} == before
+
+
+def test_each_is_looked_at_once(daemon, root):
+    for i in range(70):         # more than go into one order
+        create(daemon, f"e{i:03}", withoutPip=True)
+        if i % 10 == 0:
+            (root / f"e{i:03}" / "bin" / "python").unlink()
+            (root / f"e{i:03}" / "bin" / "python").symlink_to("/gone/python3")
+    with daemon.connect() as c:
+        replies = list(c.stream("Diagnose"))
+    assert [r["diagnosis"]["name"] for r in replies if "diagnosis" in r] == [f"e{i:03}" for i in range(0, 70, 10)]
+    assert [r["looked"] for r in replies if "looked" in r] == [70] and "looked" in replies[-1]
+
+
+def test_calls_that_make_no_sense(daemon, root):
+    assert refused(daemon, "Diagnose").name == "ExpectedMore"
+    assert refused(daemon, "Diagnose", name="a").name == "NoSuchEnvironment"
+    assert refused(daemon, "Repair", name="a").name == "NoSuchEnvironment"
+    with daemon.connect() as c:
+        assert list(c.stream("Diagnose")) == [{"looked": 0}]
+    create(daemon, "a", withoutPip=True)
+    shutil.rmtree(root / "a")
+    eventually(lambda: daemon.environments()["a"]["state"] == "missing")
+    assert kinds(daemon, "a") == ["missing"]
+    assert refused(daemon, "Repair", name="a").name == "Unsupported"
+    (root / "link").symlink_to("/usr")
+    eventually(lambda: "link" in daemon.environments())
+    assert diagnose(daemon).keys() == {"a"} and kinds(daemon, "link") == ["unreadable"]
+    assert refused(daemon, "Repair", name="link").name == "Unsupported"
+
+
+# --- its path ---
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_by_hand_to_another_name(daemon, root, tmp_path, how):
+    """As if it had been renamed, or cloned, by venvd."""
+    create(daemon, "a")
+    install(root / "a", tmp_path)
+    works(root / "a", "a")
+    if how == "moved":
+        (root / "a").rename(root / "b")
+    else:
+        shutil.copytree(root / "a", root / "b", symlinks=True)
+    known(daemon, "b")
+    [finding] = diagnose(daemon)["b"]
+    assert finding["kind"] == "path" and finding["repairable"] and f"'{root}/a'" in finding["text"]
+    assert repair(daemon, "b")[:2] == (["path"], [])
+    works(root / "b", "b")
+    assert holding(root / "b", str(root / "a")) == [] and not (root / "b" / ".venvd-repair").exists()
+    assert diagnose(daemon) == {}
+    if how == "copied":
+        works(root / "a", "a")
+    create(daemon, "c")
+    install(root / "c", tmp_path)
+    daemon.call("Rename", name="c", to="d")
+    # Whatever a rename changes, a repair has changed.
+    ours, theirs = (holding(root / n, f"{root}/{n}") for n in ("b", "d"))
+    assert sorted(ours) == sorted(theirs)
+
+
+def test_what_names_another_environment_on_purpose(daemon, root):
+    """A .pth or a script may."""
+    create(daemon, "a", withoutPip=True)
+    create(daemon, "b", withoutPip=True)
+    (site_packages(root / "b") / "a.pth").write_text(f"{site_packages(root / 'a')}\n")
+    script = root / "b" / "bin" / "on-a"
+    script.write_text(f"#!{root}/a/bin/python\nimport sys; print(sys.prefix)\n")
+    script.chmod(0o755)
+    assert diagnose(daemon) == {}
+    assert repair(daemon, "b")[:2] == ([], [])
+    assert run(script) == f"{root}/a\n"
+
+
+def test_by_another_way_to_the_same_place(daemon, root, tmp_path):
+    """The root was reached through a link when it was made."""
+    create(daemon, "z", withoutPip=True)
+    (tmp_path / "link").symlink_to(root)
+    subprocess.run([NEWEST, "-m", "venv", "--without-pip", tmp_path / "link" / "a"], check=True)
+    known(daemon, "a")
+    assert diagnose(daemon) == {}
+
+
+def test_elsewhere(daemon, root, tmp_path):
+    subprocess.run([NEWEST, "-m", "venv", tmp_path / "one"], check=True)
+    (tmp_path / "one").rename(tmp_path / "two")
+    install_dir = tmp_path / "two"
+    daemon.call("Adopt", name="e", path=str(install_dir))
+    assert kinds(daemon, "e") == ["path"]
+    assert repair(daemon, "e")[:2] == (["path"], [])
+    assert run(install_dir / "bin/pip", "--version").startswith("pip ")
+    assert run("bash", "-euc", f". {install_dir}/bin/activate; echo $VIRTUAL_ENV") == f"{install_dir}\n"
+
+
+# --- its Python ---
+
+def test_a_base_that_is_gone(daemon, root, tmp_path):
+    """Another of the same minor version takes its place; what is installed stays."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    create(daemon, "a", python, withoutPip=True)
+    marker = site_packages(root / "a") / "mine.py"
+    marker.write_text("here = True\n")
+    shutil.rmtree(tmp_path / "python")
+    eventually(lambda: daemon.environments()["a"]["state"] == "broken")
+    [finding] = diagnose(daemon)["a"]
+    assert finding["kind"] == "interpreter" and "is gone" in finding["text"] and finding["repairable"]
+    assert finding["command"] == "venvctl recreate a"
+    with daemon.connect() as c:
+        c.send("Watch", {}, more=True)
+        while c.receive()["parameters"]["event"] != "ready":
+            pass
+        mended, left, env = repair(daemon, "a")
+        assert (mended, left, env["state"]) == (["interpreter"], [], "ready") and "problem" not in env
+        assert c.receive()["parameters"]["event"] == "repaired"
+    assert run(root / "a/bin/python", "-c", "import mine, sys; print(sys.prefix)") == f"{root}/a\n"
+    assert os.path.dirname(NEWEST) in (root / "a/pyvenv.cfg").read_text()
+    cfg = (root / "a/pyvenv.cfg").read_text().splitlines()
+    assert [line for line in cfg if str(tmp_path / "python") in line and not line.startswith("command = ")] == []
+    assert diagnose(daemon) == {}
+    assert daemon.environments()["a"]["interpreter"].startswith(os.path.dirname(NEWEST))
+
+
+def test_no_other_python_fits(daemon, root, tmp_path):
+    create(daemon, "a", withoutPip=True)
+    env = root / "a"
+    link = next(p for p in (env / "bin").iterdir() if p.is_symlink() and os.readlink(p).startswith("/"))
+    link.unlink()
+    link.symlink_to("/gone/python3.99")
+    [lib] = (env / "lib").iterdir()
+    lib.rename(lib.with_name("python3.99"))
+    before = tree(env, mtimes=True)
+    mended, left, answer = repair(daemon, "a")
+    assert (mended, left, answer["state"]) == ([], ["interpreter"], "broken")
+    assert tree(env, mtimes=True) == before
+
+
+def test_another_version_by_now(daemon, root, tmp_path):
+    """As after an upgrade of the system: python3 is another one."""
+    link = tmp_path / "bin" / "python3"
+    link.parent.mkdir()
+    link.symlink_to(NEWEST)
+    subprocess.run([link, "-m", "venv", "--without-pip", root / "a"], check=True)
+    known(daemon, "a")
+    first = (root / "a/bin/python3").resolve()
+    old = next(p for p in (root / "a/bin").iterdir() if p.is_symlink() and os.readlink(p).startswith("/"))
+    old.unlink()
+    old.symlink_to(link)        # some versions of venv resolve it themselves
+    assert diagnose(daemon) == {}
+    link.unlink()
+    link.symlink_to(OLDEST)
+    [finding] = diagnose(daemon)["a"]
+    assert finding["kind"] == "version", finding
+    assert repair(daemon, "a")[:2] == (["version"], [])
+    assert (root / "a/bin/python3").resolve() == first
+    assert diagnose(daemon) == {}
+
+
+# --- what is installed ---
+
+def test_files_of_packages(daemon, root, tmp_path):
+    create(daemon, "a")
+    install(root / "a", tmp_path)
+    site = site_packages(root / "a")
+    (site / "hello.py").unlink()
+    with open(root / "a/bin/hello-script", "a") as script:
+        script.write("# longer\n")
+    (site / "~ello").mkdir()
+    (site / "pip" / "__main__.py").unlink()
+    found = {f["text"]: f for f in diagnose(daemon, "a")["a"]}
+    assert len(found) == 3
+    hello = next(t for t in found if "'hello'" in t)
+    assert hello.startswith("1 of the ") and "is missing, and 1 changed" in hello
+    assert found[hello]["command"] == "venvctl run a -- python -m pip install --force-reinstall --no-deps hello==1.0"
+    pip = next(t for t in found if "'pip'" in t)
+    assert found[pip]["command"] == "venvctl recreate a"
+    assert any("left over from an interrupted pip" in t and "/~ello'" in t for t in found)
+    assert repair(daemon, "a")[0] == [] and len(diagnose(daemon, "a")["a"]) == 3
+
+
+def test_hostile_contents(daemon, root, tmp_path):
+    """Nothing of it is followed, run, waited for, or printed raw."""
+    create(daemon, "a", withoutPip=True)
+    env, site = root / "a", site_packages(root / "a")
+    canary = tmp_path / "canary"
+    (env / "bin/activate").unlink()
+    os.mkfifo(env / "bin/activate")
+    os.mkfifo(env / "bin/pipe")
+    (env / "bin/evil").write_text(f"#!/gone/$(touch {canary})/bin/python\x1b[31m\n")
+    (env / "bin/huge").write_bytes(b"#!/" + b"x" * 100_000)
+    (env / "bin/self").symlink_to("self")
+    for name, record in {
+        "x-1.dist-info": "/etc/passwd,sha256=x,1\n../../../../../../etc/passwd,sha256=x,1\nx\x1b[31m.py,sha256=x,1\n"
+                         "a/b/../../../..,sha256=x,1\n\"quoted\"\"name\",sha256=x,5\n,,\n,\n\"\n",
+        "y`touch canary`-1.dist-info": "gone,sha256=x,1\n",
+        "nodash.dist-info": "gone,sha256=x,99999999999999999999999\n",
+    }.items():
+        (site / name).mkdir()
+        (site / name / "RECORD").write_text(record)
+    (site / "z-1.dist-info").mkdir()
+    (site / "z-1.dist-info" / "RECORD").symlink_to("/etc/passwd")
+    (site / "out").symlink_to("/etc")
+    (site / "w-1.dist-info").mkdir()
+    (site / "w-1.dist-info" / "RECORD").write_text("out/passwd,sha256=x,1\n")
+    findings = diagnose(daemon, "a")["a"]
+    text = json.dumps(findings)
+    assert "\\u001b" not in text and "\\\\x1b[31m" in text
+    assert "passwd" not in text.replace("out/passwd", "")
+    assert all("`" not in f.get("command", "") for f in findings)
+    repair(daemon, "a")
+    assert not canary.exists()
+
+
+def test_more_findings_than_are_told(daemon, root):
+    create(daemon, "a", withoutPip=True)
+    for i in range(210):        # LIMIT_FINDINGS is 200
+        info = site_packages(root / "a") / f"p{i}-1.dist-info"
+        info.mkdir()
+        (info / "RECORD").write_text("gone.py,sha256=x,1\n")
+    assert len(diagnose(daemon, "a")["a"]) == 200
+
+
+# --- repairs that do not go through ---
+
+def test_a_repair_on_a_full_disk(start, root, tmp_path):
+    """Nothing is changed, and with room it works."""
+    root.mkdir()
+    with mounted(root, "-t", "tmpfs", "-o", "size=64m,mode=700", "none"):
+        daemon = start(root)
+        create(daemon, "a")
+        (root / "a").rename(root / "b")
+        known(daemon, "b")
+        before = tree(root / "b", mtimes=True)
+        with open(root / "filler", "wb") as filler:
+            try:
+                while True:
+                    filler.write(b"x" * 65536)
+            except OSError:
+                pass
+        answer = refused(daemon, "Repair", name="b", caller=CALLER)
+        assert answer.name == "NoSpace", answer
+        after = tree(root / "b", mtimes=True)
+        assert {k: v for k, v in after.items() if k != "."} == {k: v for k, v in before.items() if k != "."}
+        (root / "filler").unlink()
+        assert repair(daemon, "b")[:2] == (["path"], [])
+        daemon.stop()
+
+
+def test_an_interrupted_repair_is_finished_by_the_next(start, root):
+    """Killed with some files new and some old, and with its directory in the tree."""
+    daemon = start(root)
+    create(daemon, "a")
+    (root / "a").rename(root / "b")
+    known(daemon, "b")
+    (root / "b/.venvd-repair").mkdir()
+    (root / "b/.venvd-repair/0").write_text("half")
+    text = (root / "b/bin/activate").read_text()
+    (root / "b/bin/activate").write_text(text.replace(f"{root}/a", f"{root}/b"))
+    daemon.kill()
+    daemon = start(root)
+    assert kinds(daemon, "b") == ["path"]
+    assert repair(daemon, "b")[:2] == (["path"], [])
+    assert holding(root / "b", f"{root}/a") == [] and not (root / "b/.venvd-repair").exists()
+
+
+def test_the_same_request_twice(start, root):
+    daemon = start(root)
+    create(daemon, "a")
+    (root / "a").rename(root / "b")
+    known(daemon, "b")
+    first = daemon.call("Repair", name="b", caller=CALLER, requestId="r1")
+    again = daemon.call("Repair", name="b", caller=CALLER, requestId="r1")
+    assert again["environment"] == first["environment"]
+    daemon.kill()
+    daemon = start(root)
+    assert daemon.call("Repair", name="b", caller=CALLER, requestId="r1")["environment"] == first["environment"]
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("Repair", name="a", caller=CALLER, requestId="r1")
+    assert e.value.name == "InvalidParameter"
+
+
+# --- the command ---
+
+def test_venvctl_doctor(venvctl, root):
+    assert venvctl("create", "a").returncode == 0
+    done = venvctl("doctor")
+    assert (done.returncode, done.stdout) == (0, "") and "1 environment: nothing is wrong" in done.stderr
+    shutil.copytree(root / "a", root / "b", symlinks=True)
+    eventually(lambda: "b\t" in venvctl("list").stdout)
+    (site_packages(root / "b") / "pip/__main__.py").unlink()
+    done = venvctl("doctor")
+    assert done.returncode == 1 and "1 of 2 environments: something is wrong" in done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("b: ") and "of which it is a copy" in lines[0]
+    assert lines[1] == f"  hint: venvctl --root {root} doctor b --fix" or lines[1] == "  hint: venvctl doctor b --fix"
+    assert lines[3].endswith("recreate b")
+    rows = json.loads(venvctl("doctor", "b", "--json").stdout)
+    assert [r["name"] for r in rows] == ["b"] and len(rows[0]["findings"]) == 2
+    done = venvctl("doctor", "--fix")
+    assert done.returncode == 9 and done.stdout.startswith("b: mended: ")
+    assert holding(root / "b", str(root / "a")) == []
+    done = venvctl("doctor", "nope")
+    assert done.returncode == 3 and "'nope'" in done.stderr
+
+
+def test_venvctl_move(venvctl, root, tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    subprocess.run([NEWEST, "-m", "venv", project / ".venv"], check=True)
+    install(project / ".venv", tmp_path)
+    done = venvctl("move", project / ".venv", "p")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{root}/p\n" and not (project / ".venv").exists()
+    works(root / "p", "p")
+    assert venvctl("restore", "p-old").returncode == 0
+    works(project / ".venv", ".venv")
+    # It has a name by now; and the one that it is to have is its own.
+    assert venvctl("rename", "p-old", "q").returncode == 0
+    assert venvctl("move", project / ".venv", "q").returncode == 0
+    works(root / "q", "q")
+    assert "q-old" in venvctl("list", "--trash").stdout
+
+
+def test_venvctl_move_refused(venvctl, root, tmp_path):
+    subprocess.run([NEWEST, "-m", "venv", "--without-pip", tmp_path / "e"], check=True)
+    assert venvctl("create", "a", "--without-pip").returncode == 0
+    for arguments, status, words in (
+            ((tmp_path / "e", "a"), 4, "'a'"), ((tmp_path, "b"), 1, "is no environment"), ((tmp_path / "e", "-b"), 2, ""),
+            ((tmp_path / "e", "b/c"), 1, "'b/c'"), (("", "b"), 2, "a directory"), ((tmp_path / "e",), 2, "")):
+        done = venvctl("move", *arguments)
+        assert done.returncode == status and words in done.stderr, done
+    assert (tmp_path / "e/bin/python").exists()
+    assert venvctl("list", "-q").stdout == "a\n"
+
+
+def test_venvctl_move_while_it_runs(venvctl, root, tmp_path):
+    """The copy is made, and the old one stays where it is: said so."""
+    subprocess.run([NEWEST, "-m", "venv", "--without-pip", tmp_path / "e"], check=True)
+    with subprocess.Popen([tmp_path / "e/bin/python", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        done = venvctl("move", tmp_path / "e", "a")
+        assert done.returncode == 9 and "'a-old'" in done.stderr and str(process.pid) in done.stderr
+        process.communicate(b"\n")
+    assert pathlib.Path(tmp_path / "e").exists()
+    assert run(root / "a/bin/python", "-c", "import sys; print(sys.prefix)") == f"{root}/a\n"
+    assert venvctl("list", "-q").stdout == "a\na-old\n"
