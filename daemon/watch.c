@@ -17,6 +17,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "bases.h"
 #include "bounds.h"
 #include "follow.h"
 #include "index.h"
@@ -28,14 +29,7 @@
 #include "watch.h"
 
 #define WATCH_ROOT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR)
-#define WATCH_BASE (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
 #define WATCH_DELAY_US 20000    /* from the first event to the look */
-
-struct base {
-	int wd;                 /* -1: not watched any more */
-	char *directory;
-	bool dirty;
-};
 
 /* A request that waits for the look under way or the next one. */
 struct deferred {
@@ -58,8 +52,7 @@ struct watch {
 	json_t *names;          /* of the look under way: name -> inode of the directory that is there */
 	json_t *considered;     /* names of the look under way */
 	json_t *attempts;       /* of those that are inspected, as in dirty */
-	struct base bases[LIMIT_WATCHED_BASES];
-	size_t base_count;
+	struct bases *bases;
 	TAILQ_HEAD(deferrals, deferred) deferred;
 };
 
@@ -67,9 +60,7 @@ static const int64_t again_us[] = { 200000, 1000000, 5000000, 30000000 };
 
 static void watch_arm(struct watch *w)
 {
-	bool any = w->rescan || json_object_size(w->dirty) > 0;
-	for (size_t i = 0; i < w->base_count; i++)
-		any = any || w->bases[i].dirty;
+	bool any = w->rescan || json_object_size(w->dirty) > 0 || bases_dirty(w->bases);
 	if (any && w->started && !w->looking && !w->venvd->stopping)
 		timer_set(w->timer, WATCH_DELAY_US);
 }
@@ -298,35 +289,10 @@ static void watch_scan(struct watch *w)
 
 /* --- base interpreters --- */
 
-static struct base *watch_base_of(struct watch *w, const char *interpreter)
-{
-	const char *slash = interpreter != NULL ? strrchr(interpreter, '/') : NULL;
-	for (size_t i = 0; slash != NULL && i < w->base_count; i++)
-		if (strncmp(w->bases[i].directory, interpreter, (size_t)(slash - interpreter)) == 0 &&
-		    w->bases[i].directory[slash - interpreter] == '\0')
-			return &w->bases[i];
-	return NULL;
-}
-
 void watch_base(struct watch *w, const struct environment *env)
 {
-	const char *slash = env->interpreter != NULL && env->interpreter[0] == '/' ? strrchr(env->interpreter, '/') : NULL;
-	if (w == NULL || w->fd < 0 || slash == NULL || slash == env->interpreter)
-		return;
-	struct base *b = watch_base_of(w, env->interpreter);
-	if (b != NULL && b->wd >= 0)
-		return;
-	if (b == NULL && w->base_count == ARRAY_LENGTH(w->bases))
-		return;
-	_cleanup_free_ char *directory = xstrndup(env->interpreter, (size_t)(slash - env->interpreter));
-	int wd = inotify_add_watch(w->fd, directory, WATCH_BASE);
-	if (wd < 0)
-		return;
-	if (b == NULL) {
-		b = &w->bases[w->base_count++];
-		*b = (struct base){ .directory = xstrdup(directory) };
-	}
-	b->wd = wd;
+	if (w != NULL && w->fd >= 0)
+		bases_add(w->bases, env->interpreter);
 }
 
 /* All environments of the interpreters in these directories. */
@@ -336,9 +302,8 @@ static void watch_look_at_bases(struct watch *w)
 	json_t *names = json_array(), *paths = json_array();
 	const struct environment *next;
 	for (next = index_next(index, NULL); next != NULL; next = index_next(index, next->name)) {
-		const struct base *b = watch_base_of(w, next->interpreter);
 		struct environment *env = index_get(index, next->name);
-		if (b == NULL || !b->dirty || env->busy != NULL || env->state == STATE_CREATING)
+		if (!bases_dirty_of(w->bases, next->interpreter) || env->busy != NULL || env->state == STATE_CREATING)
 			continue;
 		env->touched = false;
 		if (env->location != NULL)
@@ -346,8 +311,7 @@ static void watch_look_at_bases(struct watch *w)
 		else
 			json_array_append_new(names, json_string(env->name));
 	}
-	for (size_t i = 0; i < w->base_count; i++)
-		w->bases[i].dirty = false;
+	bases_clean(w->bases);
 	w->looking = true;
 	watch_inspect(w, names, paths);
 }
@@ -363,13 +327,8 @@ static void watch_due(void *arg)
 		watch_scan(w);
 	else if (json_object_size(w->dirty) > 0)
 		watch_look(w);
-	if (w->looking)
-		return;
-	for (size_t i = 0; i < w->base_count; i++)
-		if (w->bases[i].dirty) {
-			watch_look_at_bases(w);
-			return;
-		}
+	if (!w->looking && bases_dirty(w->bases))
+		watch_look_at_bases(w);
 }
 
 static void watch_heard_root(struct watch *w, const struct inotify_event *e)
@@ -383,20 +342,6 @@ static void watch_heard_root(struct watch *w, const struct inotify_event *e)
 		w->rescan = true;
 	else
 		json_object_set_new(w->dirty, name, json_integer(0));
-}
-
-static void watch_heard_base(struct watch *w, const struct inotify_event *e)
-{
-	for (size_t i = 0; i < w->base_count; i++) {
-		struct base *b = &w->bases[i];
-		if (b->wd != e->wd)
-			continue;
-		if (e->mask & IN_IGNORED)
-			b->wd = -1;
-		/* A directory of programs sees others come and go. */
-		if (e->len == 0 || strncmp(e->name, "py", 2) == 0 || (e->mask & (IN_DELETE_SELF | IN_MOVE_SELF)))
-			b->dirty = true;
-	}
 }
 
 static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
@@ -415,7 +360,7 @@ static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
 		else if (e->wd == w->root_wd)
 			watch_heard_root(w, e);
 		else
-			watch_heard_base(w, e);
+			bases_heard(w->bases, e);
 		at += (ssize_t)sizeof(*e) + e->len;
 	}
 	watch_arm(w);
@@ -463,12 +408,15 @@ struct watch *watch_new(struct venvd *v)
 	w->timer = timer_new(v, watch_due, w);
 	w->again_timer = timer_new(v, watch_again, w);
 	w->fd = v->config.peek ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (w->fd < 0)
+	if (w->fd < 0) {
+		w->bases = bases_new(-1, -1);
 		return w;
+	}
 	_cleanup_free_ char *root = xasprintf("/proc/self/fd/%d", root_fd(v->root));
 	w->root_wd = inotify_add_watch(w->fd, root, WATCH_ROOT);
 	if (w->root_wd < 0)
 		log_warning("the root is not watched: %s", strerror(errno));
+	w->bases = bases_new(w->fd, w->root_wd);
 	w->event = event_new(v->base, w->fd, EV_READ | EV_PERSIST, watch_read_cb, w);
 	if (w->event == NULL || event_add(w->event, NULL) != 0)
 		abort();
@@ -485,8 +433,7 @@ void watch_free(struct watch *w)
 	cleanup_fd(&w->fd);
 	timer_free(w->timer);
 	timer_free(w->again_timer);
-	for (size_t i = 0; i < w->base_count; i++)
-		free(w->bases[i].directory);
+	bases_free(w->bases);
 	json_decref(w->dirty);
 	json_decref(w->again);
 	json_decref(w->names);

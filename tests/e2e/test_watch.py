@@ -10,7 +10,7 @@ import time
 import pytest
 
 from conftest import VarlinkError, interpreters
-from helpers import children, eventually, rebuilt_python, tree
+from helpers import children, eventually, needs_root, rebuilt_python, tree
 
 PYTHON = str(interpreters()[0])
 NEWEST = str(interpreters()[-1])
@@ -172,14 +172,18 @@ def test_more_names_than_are_kept(daemon, root):
     soon(lambda: set(daemon.environments()) == {"c"})
 
 
+def watches(daemon):
+    return sum(fd.read_text().count("inotify wd:") for fd in pathlib.Path(f"/proc/{daemon.pid}/fdinfo").iterdir())
+
+
 def test_one_watch(daemon, root):
-    """Not one for each environment; one for each directory of base interpreters."""
-    for i in range(10):
+    """Not one for each environment; one for each directory of base interpreters, and those above."""
+    create(daemon, "e0")
+    before = watches(daemon)
+    assert 2 <= before < 2 + len(pathlib.Path(PYTHON).resolve().parents)
+    for i in range(1, 10):
         create(daemon, f"e{i}")
-    watches = 0
-    for fd in pathlib.Path(f"/proc/{daemon.pid}/fdinfo").iterdir():
-        watches += fd.read_text().count("inotify wd:")
-    assert watches == 2
+    assert watches(daemon) == before
     eventually(lambda: len(children(daemon.pid)) <= 1)
 
 
@@ -199,6 +203,62 @@ def test_a_base_is_removed(daemon, root, tmp_path):
     soon(lambda: [state(daemon, n) for n in ("a", "b", "e", "other")] == ["ready"] * 4)
     shutil.rmtree(tmp_path / "python")
     soon(lambda: [state(daemon, n) for n in ("a", "b", "e", "other")] == ["broken", "broken", "broken", "ready"])
+
+
+def test_a_base_that_comes_back(start, root, tmp_path):
+    """Its directory was removed, one above it renamed, and both made again: known to the daemon, and to the next one."""
+    top = tmp_path / "versions"
+    python = rebuilt_python(NEWEST, top / "3")
+    daemon = start(root)
+    daemon.call("Create", name="a", python=str(python), withoutPip=True)
+    create(daemon, "other")
+
+    def both(wanted):
+        soon(lambda: [state(daemon, n) for n in ("a", "other")] == [wanted, "ready"])
+    for _ in range(2):
+        (top / "3").rename(top / "away")
+        both("broken")
+        (top / "away").rename(top / "3")
+        both("ready")
+        top.rename(tmp_path / "away")
+        both("broken")
+        (tmp_path / "away").rename(top)
+        both("ready")
+    shutil.copytree(top / "3", tmp_path / "copy", symlinks=True)
+    shutil.rmtree(top)
+    both("broken")
+    before = watches(daemon)
+    for i in range(3):                  # the nearest above it sees others come and go
+        (tmp_path / f"x{i}").mkdir()
+    top.mkdir()
+    shutil.copytree(tmp_path / "copy", top / "3", symlinks=True)
+    both("ready")
+    shutil.rmtree(top)
+    both("broken")
+    assert watches(daemon) == before
+    daemon.stop()
+    daemon = start(root)
+    both("broken")
+    top.mkdir()
+    (tmp_path / "copy").rename(top / "3")
+    both("ready")
+
+
+def test_more_bases_than_are_watched(daemon, root, tmp_path):
+    """LIMIT_WATCHED_BASES is 64: the others are looked at when they are asked for, and nothing breaks."""
+    for i in range(70):
+        (tmp_path / f"b{i}").mkdir()
+        (tmp_path / f"b{i}" / pathlib.Path(NEWEST).name).symlink_to(NEWEST)
+        (root / "new").mkdir()
+        (root / "new/bin").mkdir()
+        (root / "new/bin/python").symlink_to(tmp_path / f"b{i}" / pathlib.Path(NEWEST).name)
+        (root / "new/pyvenv.cfg").write_text(f"home = {tmp_path}/b{i}\n")
+        (root / "new").rename(root / f"e{i}")
+    soon(lambda: [e["state"] for e in daemon.environments().values()] == ["ready"] * 70)
+    for i in range(70):
+        shutil.rmtree(tmp_path / f"b{i}")
+    soon(lambda: sum(e["state"] == "broken" for e in daemon.environments().values()) >= 64)
+    assert sum(e["state"] == "broken" for e in daemon.environments().values()) == 64
 
 
 # --- the root ---
@@ -223,3 +283,53 @@ def test_the_root_is_moved(daemon, root):
 def connect(root):
     from conftest import Connection
     return Connection(str(root / ".venvd" / "io.venvd"))
+
+
+@needs_root
+def test_the_root_is_unmounted_and_mounted_again(start, tmp_path):
+    """As of a disk that was pulled out: nothing is deleted, nothing is changed elsewhere, and with the disk all goes on."""
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("no mkfs.ext4")
+    disk, root = tmp_path / "disk", tmp_path / "envs"
+    root.mkdir()
+    with open(disk, "wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", disk], check=True)
+    done = subprocess.run(["losetup", "--show", "-f", disk], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"no loop device: {done.stderr.strip()}")
+    device = done.stdout.strip()
+    try:
+        subprocess.run(["mount", device, root], check=True)
+        root.chmod(0o700)
+        daemon = start(root)
+        made = create(daemon, "a")
+        with daemon.connect() as c:
+            # What still uses the disk keeps it from being unmounted for good; who insists gets it away.
+            subprocess.run(["umount", "-l", root], check=True)
+            for method, parameters in (("Create", {"name": "b"}), ("Delete", {"name": "a"}), ("Rename", {"name": "a", "to": "b"})):
+                with pytest.raises(VarlinkError) as e:
+                    c.call(method, **parameters)
+                assert e.value.name == "RootUnavailable", e.value
+            by_hand(root / "beside")        # in what lies under the mount
+            subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
+            with pytest.raises(VarlinkError) as e:
+                c.call("Create", name="b")
+            assert e.value.name == "RootUnavailable"
+            subprocess.run(["umount", root], check=True)
+            subprocess.run(["mount", device, root], check=True)
+        assert daemon.environments() == {"a": made}
+        by_hand(root / "c")
+        soon(lambda: state(daemon, "c") == "ready")
+        assert daemon.call("Delete", name="a")["environment"]["state"] == "trashed"
+        assert [e["name"] for e in daemon.trash()] == ["a"]
+        daemon.stop()
+        subprocess.run(["umount", root], check=True)
+        subprocess.run(["mount", device, root], check=True)
+        daemon = start(root)
+        assert [e["name"] for e in daemon.trash()] == ["a"] and set(daemon.environments()) == {"c"}
+        daemon.stop()
+    finally:
+        subprocess.run(["umount", "-l", root], capture_output=True)
+        subprocess.run(["losetup", "-d", device], capture_output=True)
+    assert sorted(p.name for p in root.iterdir()) == ["beside"]
