@@ -255,9 +255,12 @@ static int look_at_record(struct scan *s, int site_fd, const char *site, const c
 	_cleanup_text_ struct text text = { 0 }, new = { 0 };
 	struct rows rows = { s->found, count, site };
 	struct stat st;
-	if (fd < 0 || place_read(fd, "RECORD", LIMIT_MOVED_RECORD, &text, &st) < 0)
+	if (fd < 0 || place_read(fd, "RECORD", LIMIT_MOVED_RECORD, &text, &st) < 0) {
+		if (fd >= 0 && errno == EFBIG)
+			return too_much(s, "a RECORD of it lists too much");
 		return fd < 0 || errno == ENOENT || errno == EINVAL ? 0 :
 		    failure_errno(s->f, "cannot read '%s' of the environment", path);
+	}
 	if (text.len == 0 || !moved_record(s->moved, text.data, text.len, row_of, &rows, &new))
 		return 0;
 	return keep(s, path, &st, &new);

@@ -35,7 +35,7 @@ def interpreters():
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "everywhere: the same with pip for each interpreter; 'make e2e' alone runs it")
+    config.addinivalue_line("markers", "everywhere: takes long, as the same with pip for each interpreter does; 'make e2e' alone runs it")
     config.addinivalue_line("markers", "slow: left out where time is short, as under the sanitizers")
 
 

@@ -359,6 +359,49 @@ def test_more_than_is_moved(daemon, root):
     assert daemon.environments()["b"]["state"] == "ready" and not (root / "c").exists()
 
 
+def test_more_bytes_than_are_moved(daemon, root):
+    """LIMIT_MOVED_BYTES in files that hold the path; LIMIT_MOVED_RECORD of one RECORD: one clear error each."""
+    create(daemon, "a", withoutPip=True)
+    (root / "a/etc").mkdir()
+    text = f"{root}/a\n" + "x" * ((1 << 20) - 1000)
+    for i in range(66):
+        (root / f"a/etc/{i}").write_text(text)
+    error = refused(daemon, "Rename", name="a", to="b")
+    assert error.name == "Unsupported" and "too many files hold its path" in error.parameters["reason"]
+    (root / "a/etc/65").unlink()
+    (root / "a/etc/64").unlink()
+    (root / "a/etc/63").unlink()
+    assert moved(daemon, "Rename", "a", "b")["state"] == "ready"
+    info = site_packages(root / "b") / "x-1.dist-info"
+    info.mkdir()
+    with open(info / "RECORD", "w") as record:
+        record.truncate((16 << 20) + 1)
+    for how in ("Rename", "Clone"):
+        error = refused(daemon, how, name="b", to="c")
+        assert error.name == "Unsupported" and "a RECORD of it lists too much" in error.parameters["reason"]
+    with open(info / "RECORD", "w") as record:
+        record.truncate(16 << 20)
+    assert moved(daemon, "Rename", "b", "c")["state"] == "ready"
+
+
+@pytest.mark.everywhere
+def test_more_entries_than_are_looked_at(daemon, root):
+    """LIMIT_MOVED_ENTRIES outside of packages."""
+    create(daemon, "a", withoutPip=True)
+    site = site_packages(root / "a")
+    for directory, names in ((site / "large", 1000), (root / "a/share", 400)):      # in packages they count for nothing
+        for i in range(names):
+            (directory / f"d{i}").mkdir(parents=True)
+    for i in range(400):
+        for k in range(1000):
+            os.symlink("x", root / f"a/share/d{i}/{k}")
+    error = refused(daemon, "Rename", name="a", to="b")
+    assert error.name == "Unsupported" and "too many files outside of packages" in error.parameters["reason"]
+    for i in range(10):
+        shutil.rmtree(root / f"a/share/d{i}")
+    assert moved(daemon, "Rename", "a", "b")["state"] == "ready"
+
+
 def test_in_use(daemon, root):
     create(daemon, "a", withoutPip=True)
     process = subprocess.Popen([root / "a/bin/python", "-c", "import sys; print('here', flush=True); sys.stdin.read()"],
