@@ -11,9 +11,32 @@
 #include "seen.h"
 #include "store.h"
 
-/* The directory of this name is another one than the row's: the old one is forgotten. */
+/* Made anew in place of one whose end nobody has seen, as 'uv venv --clear' does it: the same environment to whoever uses it,
+ * protected as before, but no longer of our making. */
+static void seen_remade(struct venvd *v, struct environment *env, const json_t *found)
+{
+	enum environment_state before = env->state;
+	log_info("'%s' was made anew by somebody", env->name);
+	free(env->origin);
+	free(env->options);
+	env->origin = xstrdup("adopted");
+	env->options = NULL;
+	env->created_at = 0;
+	environment_take_inspection(env, found);
+	enum environment_state now = env->state;
+	env->state = before;            /* the index keeps its counts by every change */
+	index_set_state(v->index, env, now);
+	store_put(v->store, env, NULL, NULL);
+}
+
+/* The directory of this name is another one than the row's. */
 static void seen_replace(struct venvd *v, struct environment *env, const json_t *found)
 {
+	const char *kind = json_string_value(json_object_get(found, "kind"));
+	if (env->state != STATE_MISSING && env->state != STATE_FOREIGN && strcmp(kind, "environment") == 0) {
+		seen_remade(v, env, found);
+		return;
+	}
 	struct environment *other = environment_new(env->name);
 	char *location = xstrdup(env->location);
 	log_info("'%s' is another directory than the one that was known", env->name);

@@ -111,6 +111,33 @@ def test_renamed(daemon, root):
     assert daemon.call("Delete", name="b")["environment"]["id"] == made["c"]["id"]
 
 
+def test_made_anew_by_others(daemon, root, tmp_path):
+    """uv venv --clear makes another directory, virtualenv and venv work in the one that is there: the same environment."""
+    uv = pathlib.Path(sys.executable).parent / "uv"
+    made = create(daemon, "a", prompt="x")
+    daemon.call("Protect", name="a")
+    by_hand(root / "a")
+    subprocess.run([sys.executable, "-m", "virtualenv", "-q", "--no-download", "--no-seed", root / "a"], check=True)
+    time.sleep(0.1)         # nothing is seen of it: the root has not changed
+    assert daemon.environments()["a"]["id"] == made["id"]
+    if not uv.exists():
+        pytest.skip("no uv in the test environment")
+    inode = (root / "a").stat().st_ino
+    subprocess.run([uv, "venv", "-q", "--clear", "-p", NEWEST, root / "a"], check=True,
+                   env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache")})
+    soon(lambda: daemon.environments()["a"]["creator"] == "uv")
+    row = daemon.environments()["a"]
+    assert (row["id"], row["protected"], row["origin"], row["state"]) == (made["id"], True, "adopted", "ready")
+    assert "options" not in row and row.get("prompt") != "x"
+    assert inode != (root / "a").stat().st_ino
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("Delete", name="a")
+    assert e.value.name == "Protected"
+    daemon.call("Protect", name="a", protected=False)
+    assert daemon.call("Delete", name="a")["environment"]["id"] == made["id"]
+    assert daemon.call("Restore", name="a")["environment"]["state"] == "ready"
+
+
 def test_what_we_do_ourselves_is_nothing_new(daemon, root):
     """Nothing is adopted or missing because of it, however much of it there is."""
     for i in range(30):
