@@ -231,27 +231,35 @@ static void renaming_begin(struct venvd *v, struct request *r, struct environmen
 static void renaming_elsewhere_on_disk(bool ok, void *arg)
 {
 	struct renaming *n = arg;
+	struct venvd *v = n->op.venvd;
 	struct environment *env = n->op.env;
+	_cleanup_free_ char *to = xstrdup(n->place->name);
+	renaming_drop_place(n);
 	if (ok) {
-		operation_reply(&n->op, method_environment(n->op.venvd, env));
+		log_info("'%s' is called '%s' now", env->name, to);
+		env->new_name = xstrdup(to);
+		relocation_named(v, env);
+		operation_reply(&n->op, method_environment(v, env));
 	} else {
-		relocation_named(n->op.venvd, env);
 		operation_error(&n->op, ERROR_NO_SPACE, json_pack("{s:s}", "reason",
 		    "the catalog's file system is full"));
 	}
 	renaming_free(n);
 }
 
+/* It keeps its old name, and the new one is kept for it, until its row is on the disk: that may fail. */
 static void renaming_elsewhere(struct venvd *v, struct request *r, struct environment *env, const char *to)
 {
 	struct renaming *n = xcalloc(1, sizeof(*n));
-	_cleanup_free_ char *old = xstrdup(env->name);
+	struct environment *row = environment_copy(env);
 	operation_begin(&n->op, v, r, env);
-	env->new_name = xstrdup(to);
-	relocation_named(v, env);
-	operation_put(&n->op, renaming_elsewhere_on_disk, n);
-	env->new_name = NULL;
-	log_info("'%s' is called '%s' now", old, env->name);
+	n->place = environment_new(to);
+	n->place->busy = &n->op;
+	index_add(v->index, n->place);
+	free(row->name);
+	row->name = xstrdup(to);
+	operation_put_row(&n->op, row, renaming_elsewhere_on_disk, n);
+	environment_free(row);
 }
 
 /* --- the methods --- */
