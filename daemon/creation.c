@@ -159,6 +159,16 @@ static void creation_undo(struct creation *c)
 }
 
 /* The old tree stays in the trash, where whoever wants it finds it. */
+static void creation_leave_in_trash(struct creation *c)
+{
+	struct venvd *v = c->op.venvd;
+	if (c->previous == NULL)
+		return;
+	index_add(v->index, c->previous);
+	c->previous = NULL;
+	retention_arm(v->retention);
+}
+
 static void creation_lose_name(struct creation *c, const char *why)
 {
 	struct venvd *v = c->op.venvd;
@@ -168,9 +178,7 @@ static void creation_lose_name(struct creation *c, const char *why)
 	c->op.env = NULL;
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
-	index_add(v->index, c->previous);
-	c->previous = NULL;
-	retention_arm(v->retention);
+	creation_leave_in_trash(c);
 	creation_answer_error(c);
 }
 
@@ -266,6 +274,7 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 		index_set_state(v->index, env, env->state);
 		store_put(v->store, env, NULL, NULL);
 	}
+	creation_leave_in_trash(c);     /* somebody made a directory where it had been */
 	creation_answer_error(c);
 }
 
@@ -319,12 +328,10 @@ static json_t *creation_reply(const struct creation *c)
 static void creation_keep_previous(struct creation *c, json_t *reply)
 {
 	struct venvd *v = c->op.venvd;
-	struct environment *previous = c->previous;
+	const struct environment *previous = c->previous;
 	if (previous == NULL)
 		return;
-	c->previous = NULL;
-	index_add(v->index, previous);
-	retention_arm(v->retention);
+	creation_leave_in_trash(c);
 	json_object_set_new(reply, "previous", environment_to_json(previous, v->config.root, FIELDS_ALL));
 	if (c->packages != NULL)
 		json_object_set(reply, "packages", c->packages);
