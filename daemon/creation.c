@@ -386,6 +386,8 @@ static void creation_done(enum error_code code, const json_t *result, void *arg)
 	c->staged |= code == ERROR_FAILED;      /* its worker may have died before it told us */
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
+	else if (!c->went)
+		creation_fail_reason(c, ERROR_FAILED, "its worker has done nothing");
 	if (c->error != ERROR_NONE) {
 		creation_roll_back(c);
 		return;
@@ -546,7 +548,7 @@ static void creation_claimed(enum error_code code, const json_t *result, void *a
 		creation_lost(c);
 	if (code != ERROR_NONE)
 		creation_fail(c, code, result);
-	else if (miss == NULL && json_object_get(result, "environment") == NULL)
+	else if (c->went != (miss == NULL) || (miss == NULL && json_object_get(result, "environment") == NULL))
 		creation_fail_reason(c, ERROR_FAILED, "its worker has answered nothing");
 	if (c->error != ERROR_NONE) {
 		creation_roll_back(c);

@@ -55,6 +55,7 @@ struct job {
 	bool claim;
 	bool repeats;                   /* a long one, that another worker can be given */
 	bool background;
+	bool reserved, told;            /* its worker has said "reserved", and has had our word */
 	struct worker *worker;          /* NULL while it waits */
 	enum error_code end;            /* why we ended it, ERROR_NONE if we did not */
 	json_t *end_parameters;
@@ -71,6 +72,7 @@ struct worker {
 	struct bufferevent *socket;     /* NULL after EOF */
 	bool exited;
 	bool failed;                    /* killed, or as good as */
+	bool lies;                      /* it has said what cannot be: it is killed, and nothing of it is heard any more */
 	bool sweeps;                    /* after another one: nobody sweeps after it */
 	struct event *grace;
 	struct job_list orders;         /* under way; a long worker has one */
@@ -145,6 +147,24 @@ static void worker_write(struct worker *w, const json_t *frame)
 		bufferevent_write(w->socket, text.data, text.len);
 }
 
+/* Who gave the order counts on it: at most one "reserved", and after that no success before our word. */
+static bool job_expects(struct job *j, const char *kind, bool success)
+{
+	bool reserves = kind != NULL && strcmp(kind, "reserved") == 0;
+	if ((reserves && j->reserved) || (success && j->reserved && !j->told))
+		return false;
+	j->reserved |= reserves;
+	return true;
+}
+
+static void worker_disown(struct worker *w, const char *what)
+{
+	log_error("worker %d sent %s and is killed", (int)w->pid, what);
+	w->lies = true;
+	if (!w->exited)
+		kill(-w->pid, SIGKILL);
+}
+
 static void job_take_frame(struct worker *w, const json_t *frame)
 {
 	if (json_is_true(json_object_get(frame, "syncFailed"))) {
@@ -159,14 +179,19 @@ static void job_take_frame(struct worker *w, const json_t *frame)
 			break;
 	if (j == NULL || j->end != ERROR_NONE)
 		return;
-	if (!json_is_true(json_object_get(frame, "done"))) {
-		const char *kind = json_string_value(json_object_get(frame, "frame"));
+	bool done = json_is_true(json_object_get(frame, "done"));
+	const char *error = json_string_value(json_object_get(frame, "error"));
+	const char *kind = done ? NULL : json_string_value(json_object_get(frame, "frame"));
+	if (!job_expects(j, kind, done && error == NULL)) {
+		worker_disown(w, "what it may not say yet");
+		return;
+	}
+	if (!done) {
 		if (j->frame != NULL && kind != NULL)
 			j->frame(kind, frame, j->arg);
 		return;
 	}
 	bool is_short = w->resident;
-	const char *error = json_string_value(json_object_get(frame, "error"));
 	w->jobs->short_count -= is_short;
 	if (error != NULL)
 		job_finish(j, error_from_name(error), json_object_get(frame, "parameters"));
@@ -201,7 +226,7 @@ static void worker_read_cb(struct bufferevent *socket, void *arg)
 	struct evbuffer *in = bufferevent_get_input(socket);
 	size_t len;
 	char *line;
-	while ((line = evbuffer_readln(in, &len, EVBUFFER_EOL_NUL)) != NULL) {
+	while (!w->lies && (line = evbuffer_readln(in, &len, EVBUFFER_EOL_NUL)) != NULL) {
 		json_t *frame = json_loadb(line, len, 0, NULL);
 		if (frame != NULL)
 			job_take_frame(w, frame);
@@ -210,11 +235,10 @@ static void worker_read_cb(struct bufferevent *socket, void *arg)
 		json_decref(frame);
 		free(line);
 	}
-	if (evbuffer_get_length(in) > LIMIT_WORKER_FRAME) {
-		log_error("worker %d sent too long a frame", (int)w->pid);
-		if (!w->exited)
-			kill(-w->pid, SIGKILL);
-	}
+	if (!w->lies && evbuffer_get_length(in) > LIMIT_WORKER_FRAME)
+		worker_disown(w, "too long a frame");
+	if (w->lies)
+		evbuffer_drain(in, evbuffer_get_length(in));
 }
 
 static void worker_event_cb(struct bufferevent *socket, short what, void *arg)
@@ -335,6 +359,7 @@ static void worker_give_up_long(struct worker *w)
 	if (again) {
 		TAILQ_REMOVE(&w->orders, j, entry);
 		j->worker = NULL;
+		j->reserved = j->told = false;
 		event_free(j->timer);
 		j->timer = NULL;
 		job_queue(j, j->background);
@@ -564,6 +589,7 @@ void job_hurry(struct job *j)
 void job_send(struct job *j, json_t *frame)
 {
 	json_object_set_new(frame, "id", json_integer(j->id));
+	j->told = true;
 	if (j->worker != NULL)
 		worker_write(j->worker, frame);
 	json_decref(frame);

@@ -111,8 +111,13 @@ static void cloning_done(enum error_code code, const json_t *result, void *arg)
 	struct venvd *v = c->op.venvd;
 	struct environment *env = c->op.env;
 	c->job = NULL;
-	if (code != ERROR_NONE)
+	if (code != ERROR_NONE) {
 		cloning_fail(c, code, result);
+	} else if (!c->went) {
+		json_t *parameters = json_pack("{s:s}", "reason", "its worker has done nothing");
+		cloning_fail(c, ERROR_FAILED, parameters);
+		json_decref(parameters);
+	}
 	if (c->error != ERROR_NONE) {
 		cloning_roll_back(c);
 		return;

@@ -153,8 +153,13 @@ static void renaming_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct renaming *n = arg;
 	n->job = NULL;
-	if (code != ERROR_NONE)
+	if (code != ERROR_NONE) {
 		renaming_fail(n, code, result);
+	} else if (!n->went) {
+		json_t *parameters = json_pack("{s:s}", "reason", "its worker has done nothing");
+		renaming_fail(n, ERROR_FAILED, parameters);
+		json_decref(parameters);
+	}
 	if (n->error == ERROR_NONE)
 		renaming_finish(n, json_object_get(result, "environment"), json_is_true(json_object_get(result, "left")));
 	else
