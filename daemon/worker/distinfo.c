@@ -316,8 +316,10 @@ static void read_entry(void *arg, int site, const char *entry)
 		return;                 /* a link, or a zipped egg, which has its name only */
 	} else {
 		read_metadata(site, entry, &p);
-		if (!p.name)
+		if (!p.name) {
+			found_done(&p);
 			return;
+		}
 	}
 	guess_from_entry(entry, &p);
 	keep(f, &p);
