@@ -82,7 +82,8 @@ static const char *const statements[STATEMENT_COUNT] = {
 	[TRIM_REQUESTS] = "DELETE FROM request WHERE at_us <="
 	    " (SELECT at_us FROM request ORDER BY at_us DESC LIMIT 1 OFFSET ?1)",
 	[LOAD] = "SELECT " COLUMNS " FROM environment ORDER BY name, id",
-	[LOAD_REQUESTS] = "SELECT " REQUEST_COLUMNS " FROM request ORDER BY at_us",
+	/* The '+' keeps it from the index: quick_check does not see whether rows are missing there. */
+	[LOAD_REQUESTS] = "SELECT " REQUEST_COLUMNS " FROM request ORDER BY +at_us",
 };
 
 struct store {
@@ -112,10 +113,9 @@ static int full_pathname(sqlite3_vfs *vfs, const char *name, int size, char *ret
 	return SQLITE_OK;
 }
 
-/* SQLite makes a full path of the name it is given, following links, and refuses one of more than
- * 512 bytes; a root may lie deeper. So we name the catalog through our descriptor of its directory,
- * /proc/self/fd/N/catalog.db, which is short, and this copy of the default VFS leaves the name as
- * it is. The log and the directory's sync go the same way. */
+/* SQLite makes a full path of the name it is given, following links, and refuses one of more than 512 bytes; a root
+ * may lie deeper. So we name the catalog through our descriptor of its directory, /proc/self/fd/N/catalog.db, and this
+ * copy of the default VFS leaves the name as it is. The log and the directory's sync go the same way. */
 static const char *vfs_name(void)
 {
 	static sqlite3_vfs vfs;
@@ -213,8 +213,7 @@ static int open_db(struct store *store)
 	sqlite3_wal_hook(store->db, log_grew_cb, store);
 	sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 	sqlite3_db_config(store->db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, NULL);
-	/* Exclusive before the first look: then the index of the log lies in our memory, not in a
-	 * file. */
+	/* Exclusive before the first look: then the index of the log lies in our memory, not in a file. */
 	return sqlite3_exec(store->db,
 	    "PRAGMA locking_mode = EXCLUSIVE;"
 	    "PRAGMA trusted_schema = OFF;"
@@ -224,8 +223,7 @@ static int open_db(struct store *store)
 }
 
 /* Whose file it is and of which schema; nothing has been written to it yet. */
-static int recognise(struct store *store, const char *root, struct attempt *attempt,
-    int *ret_version)
+static int recognise(struct store *store, const char *root, struct attempt *attempt, int *ret_version)
 {
 	int application = 0, objects = 0;
 	int rc = pragma_number(store->db, "PRAGMA application_id", &application);
@@ -483,8 +481,7 @@ static void bind_environment(sqlite3_stmt *stmt, const struct environment *env)
 {
 	bind_text(stmt, 1, env->id);
 	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
-		bind_column(stmt, (int)i + 2, columns[i].type,
-		    (const char *)env + columns[i].offset);
+		bind_column(stmt, (int)i + 2, columns[i].type, (const char *)env + columns[i].offset);
 }
 
 static void bind_request(sqlite3_stmt *stmt, const struct store_request *request)
@@ -566,14 +563,18 @@ static bool is_full(sqlite3 *db, int rc)
 	    last_errno(db, SQLITE_FCNTL_FILE_POINTER) == EDQUOT));
 }
 
-/* What is neither success nor a full disk cannot be lived with: the disk or the file is broken,
- * memory is gone, or we have a bug. */
+/* What is neither success nor a full disk cannot be lived with: the disk or the file is broken, memory is gone, or we
+ * have a bug. Damage that only a write meets would end the next daemon as well: that one begins a new file. */
 static void die_unless_full(struct store *store, int rc, const char *doing)
 {
 	if (rc == SQLITE_OK || is_full(store->db, rc))
 		return;
 	log_error("the catalog failed in %s: %s (%d, errno %d)", doing,
 	    sqlite3_errmsg(store->db), rc, last_errno(store->db, SQLITE_FCNTL_JOURNAL_POINTER));
+	if ((rc & 0xff) == SQLITE_CORRUPT && store->dir_fd >= 0) {
+		char *why = store_file_move_aside(store->dir_fd);
+		log_error("%s", why ? why : "it was moved to '" PATH_CATALOG ".damaged', and the next start makes a new one");
+	}
 	abort();
 }
 
@@ -597,8 +598,7 @@ static bool commit_group(struct store *store, const struct store_queue *group)
 }
 
 /* After a group: those who wait go to `done`, the rest is finished with, or kept. */
-static void settle(struct store *store, struct store_queue *group, bool ok,
-    struct store_queue *done)
+static void settle(struct store *store, struct store_queue *group, bool ok, struct store_queue *done)
 {
 	struct store_op *op;
 
