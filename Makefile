@@ -6,10 +6,11 @@
 #   make check          everything that is tested;  make lint, unit, e2e, bench  are parts of it
 #   make conformance    what is created beside what python -m venv creates, for every interpreter here
 #   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
+#   make fuzz           each target of tests/fuzz, RUNS=10000000 times; goes on where it was stopped (RESTART=1: from the start)
 #   make SANITIZE=1     the same programs with ASan and UBSan in build-san/
 
 VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags 2>/dev/null || echo 0.1.0)
-BUILD ?= $(if $(SANITIZE),build-san,build)
+BUILD ?= $(if $(FUZZ),build-san/fuzz,$(if $(SANITIZE),build-san,build))
 prefix = /usr/local
 bindir = $(prefix)/bin
 libexecdir = $(prefix)/libexec/venvd
@@ -17,7 +18,11 @@ mandir = $(prefix)/share/man
 
 MACHINE := $(shell $(CC) -dumpmachine 2>/dev/null)
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
-ifdef SANITIZE
+ifdef FUZZ
+CC = clang
+CFLAGS ?= -O1 -g
+HARDENING = -U_FORTIFY_SOURCE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+else ifdef SANITIZE
 CFLAGS ?= -O1 -g
 HARDENING = -U_FORTIFY_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 else
@@ -68,7 +73,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(PROTO) $(UNIT_ROOMS)
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags | $(GENERATED) libraries
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(if $(findstring tests/,$<),-iquote daemon -iquote daemon/worker) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(if $(findstring tests/,$<),-iquote daemon -iquote daemon/worker -iquote client) \
+		-MMD -MP -c -o $@ $<
 
 # A text becomes one C string literal a line.
 LITERAL = mkdir -p $(@D) && \
@@ -105,10 +111,14 @@ uninstall:
 	@echo 'Every environment stays and goes on working.'
 
 unit-programs: $(UNIT)
+include tests/fuzz/rules.mk
 generated: $(GENERATED)
 
 unit e2e bench conformance fault lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
+
+fuzz:
+	@tests/fuzz/run.sh $(if $(RESTART),--restart) --runs $(or $(RUNS),10000000) $(TARGETS)
 
 clean:
 	rm -rf build-san $(filter-out build/testenv,$(wildcard build/*))
@@ -116,7 +126,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz fuzz-programs lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules

@@ -1,53 +1,106 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# Fuzzes what reads foreign bytes: tests/fuzz/run.sh [SECONDS], each target so long (3). What is found is
-# written to build-san/fuzz/ and shown; new inputs of interest are kept there for the next run.
+# Fuzzes what reads foreign bytes: tests/fuzz/run.sh [SECONDS], each target so long (2), is the short form. The long one is
+# tests/fuzz/run.sh [--restart] --runs N [TARGET...] ('make fuzz'): each target N times in all, by $PROCESSES processes
+# (one a core), in slices; stopped at any time it goes on where it was, and says how often each target has run by now.
+#
+# What is found is written to build-san/fuzz/ and shown; it then belongs into tests/fuzz/corpus/TARGET, which all of
+# these runs begin with. New inputs of interest are kept in build-san/fuzz/corpus/; tests/fuzz/run.sh --merge TARGET... takes
+# the fewest of them that reach what all of them reach into the tree.
 set -eu
 cd "$(dirname "$0")/../.."
-seconds=${1:-3}
 out=build-san/fuzz
-mkdir -p $out/call $out/idl
-unset MAKEFLAGS MAKELEVEL
-make generated >/dev/null
-
-number=0
-while read -r call; do
-	number=$((number + 1))
-	printf '\377%s\0' "$call" >"$out/call/seed$number"
-done <<'END'
-{"method":"org.varlink.service.GetInfo","parameters":null}
-{"method": "io.venvd.List", "more": false, "parameters": {}}
-{"method":"io.venvd.List","more":true,"parameters":{"glob":"a*","state":"ready","fields":["path","id"]}}
-{"method":"io.venvd.Create","parameters":{"name":"a","withoutPip":true,"caller":{"cwd":"/","umask":18,"environment":{"PIP_X":"\u00e9"}}},"oneway":true}
-{"method":"io.venvd.Delete","parameters":{"name":"a\\","now":false,"requestId":"r"}}
-[[[[[[[[[[[[[[[[[{}]]]]]]]]]]]]]]]]]
-{"method":"io.venvd.Get","parameters":{"name":"\ud800"},"x.y":{"z":[1,-2,3e4]}}
-END
-cp proto/*.varlink $out/idl/
-
-# What each target is made of, besides its own file and proto/.
-sources() {
+seconds=2 runs='' restart='' merge='' targets=()
+while [ $# -gt 0 ]; do
 	case $1 in
-	pyvenv) echo daemon/worker/pyvenv.c daemon/worker/pytext.c ;;
-	moved) echo daemon/worker/moved.c daemon/worker/pytext.c daemon/worker/record.c ;;
-	row) echo client/row.c ;;
+	--runs) runs=$2; shift ;;
+	--restart) restart=1 ;;
+	--merge) merge=1 ;;
+	[0-9]*) seconds=$1 ;;
+	*) targets+=("$1") ;;
 	esac
+	shift
+done
+unset MAKEFLAGS MAKELEVEL BUILD
+mkdir -p $out
+make -s -j"$(nproc)" FUZZ=1 BUILD=$out fuzz-programs >$out/build.log 2>&1 || { cat $out/build.log; exit 1; }
+if [ ${#targets[@]} -eq 0 ]; then
+	for target in tests/fuzz/fuzz_*.c; do targets+=("$(basename "${target#*fuzz_}" .c)"); done
+fi
+
+# Allocations are what most targets do most of the time: short stacks for each, and little kept of what was freed.
+export ASAN_OPTIONS=malloc_context_size=8:quarantine_size_mb=16:max_malloc_fill_size=64:allocator_release_to_os_interval_ms=-1
+export UBSAN_OPTIONS=print_stacktrace=1
+
+# The interface descriptions are seeds, too.
+mkdir -p $out/corpus/idl
+cp proto/*.varlink $out/corpus/idl/
+
+# options TARGET: how long its inputs are, and what else it is run with
+options() {
+	case $1 in
+	call | row) echo -max_len=70000 ;;
+	catalog) echo -max_len=32768 -detect_leaks=0 ;;  # it jumps out of a daemon that ends
+	idl) echo -max_len=20000 ;;
+	name) echo -max_len=300 ;;
+	*) echo -max_len=4096 ;;
+	esac
+	[ ! -e "tests/fuzz/$1.dict" ] || echo "-dict=tests/fuzz/$1.dict"
+	echo -timeout=20 -print_final_stats=1 "-artifact_prefix=$out/found-$1-"
 }
 
-for target in call idl name pyvenv moved row; do
-	mkdir -p $out/$target
-	corpus=
-	[ ! -d tests/fuzz/corpus/$target ] || corpus=tests/fuzz/corpus/$target
-	# shellcheck disable=SC2046,SC2086 # lists of words
-	clang -std=c11 -D_GNU_SOURCE -iquote proto -iquote build/gen -iquote daemon/worker -iquote client -g -O1 \
-		-fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-		-o $out/fuzz_$target tests/fuzz/fuzz_$target.c $(sources $target) proto/*.c -ljansson -lmd
-	# shellcheck disable=SC2086
-	if ! $out/fuzz_$target -max_total_time="$seconds" -max_len=70000 -timeout=5 -artifact_prefix=$out/found- \
-		$out/$target $corpus >$out/$target.txt 2>&1; then
-		tail -n 60 $out/$target.txt
-		exit 1
-	fi
-	grep '^Done' $out/$target.txt | sed "s/^/fuzz_$target: /"
+# run TARGET LOG OPTION...: one process, from the corpus; its log is shown if it has found something
+run() {
+	local target=$1 log=$2
+	shift 2
+	mkdir -p "$out/corpus/$target" "tests/fuzz/corpus/$target"
+	# shellcheck disable=SC2046 # lists of words
+	"$out/fuzz_$target" $(options "$target") "$@" "$out/corpus/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 && return
+	tail -n 80 "$log"
+	return 1
+}
+
+executed() { awk '/^stat::number_of_executed_units: / { n += $2 } END { print n + 0 }' "$@"; }
+
+short() {
+	run "$1" "$out/$1.log" -max_total_time="$seconds"
+	grep -a '^Done' "$out/$1.log" | sed "s/^/fuzz_$1: /"
+}
+
+# A slice is short enough that little is lost with it, and that no process grows old.
+long() {
+	local target=$1 processes=${PROCESSES:-$(nproc)} count=$out/$1.runs so_far=0 spent=0 slice began pids logs p
+	[ -z "$restart" ] || rm -f "$count"
+	[ ! -e "$count" ] || read -r so_far spent <"$count"
+	while [ "$so_far" -lt "$runs" ]; do
+		slice=$(((runs - so_far + processes - 1) / processes))
+		[ "$slice" -le "${SLICE:-200000}" ] || slice=${SLICE:-200000}
+		began=$(date +%s%N) pids=() logs=()
+		for ((p = 0; p < processes; p++)); do
+			logs+=("$out/$target-$p.log")
+			run "$target" "${logs[p]}" -runs="$slice" &
+			pids+=($!)
+		done
+		for p in "${pids[@]}"; do wait "$p" || exit 1; done
+		so_far=$((so_far + $(executed "${logs[@]}")))
+		spent=$((spent + ($(date +%s%N) - began) / 1000000))
+		echo "$so_far $spent" >"$count"
+	done
+	echo "fuzz_$target: $so_far runs, $((so_far * 1000 / (spent + 1))) a second"
+}
+
+merged() {
+	local fresh
+	fresh=$(mktemp -d)
+	mkdir -p "$out/corpus/$1" "tests/fuzz/corpus/$1"
+	# shellcheck disable=SC2046
+	"$out/fuzz_$1" $(options "$1") -merge=1 -use_counters=0 "$fresh" "tests/fuzz/corpus/$1" "$out/corpus/$1" >"$out/$1.log" 2>&1
+	cp -n "$fresh"/* "tests/fuzz/corpus/$1/"         # what is there stays: some were put there by hand
+	rm -rf "$fresh"
+	echo "fuzz_$1: $(find "tests/fuzz/corpus/$1" -type f | wc -l) inputs"
+}
+
+for target in "${targets[@]}"; do
+	if [ -n "$merge" ]; then merged "$target"; elif [ -n "$runs" ]; then long "$target"; else short "$target"; fi
 done
