@@ -233,10 +233,13 @@ static void repair_frame(const char *kind, const json_t *frame, void *arg)
 
 static void repair_on_disk(bool ok, void *arg)
 {
-	if (ok)
-		repair_end(arg, ERROR_NONE, NULL);
-	else
-		repair_end(arg, ERROR_NO_SPACE, json_pack("{s:s}", "reason", "the catalog's file system is full"));
+	struct repair *p = arg;
+	if (ok) {
+		repair_end(p, ERROR_NONE, NULL);
+		return;
+	}
+	store_put(p->op.venvd->store, p->op.env, NULL, NULL);   /* it is mended; its row follows when there is room */
+	repair_end(p, ERROR_NO_SPACE, json_pack("{s:s}", "reason", "the catalog's file system is full"));
 }
 
 static void repair_done(enum error_code code, const json_t *result, void *arg)
