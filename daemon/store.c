@@ -172,14 +172,19 @@ struct attempt {
 	char *why;              /* owned; NULL: it is open */
 };
 
+/* The last two: the schema is of our number, but not as we made it. */
+static bool is_damage(int rc)
+{
+	rc &= 0xff;
+	return rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_ERROR || rc == SQLITE_CONSTRAINT;
+}
+
 static void failed(struct store *store, struct attempt *attempt, int rc)
 {
 	const char *said = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
 
-	/* SQLITE_ERROR: the schema is of our number, but not as we made it. */
-	rc &= 0xff;
-	attempt->damaged = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB || rc == SQLITE_ERROR;
-	if (rc == SQLITE_BUSY)
+	attempt->damaged = is_damage(rc);
+	if ((rc & 0xff) == SQLITE_BUSY)
 		attempt->why = xstrdup("'" PATH_CATALOG "' is held open by another program");
 	else if (attempt->damaged)
 		attempt->why = xstrdup(said);
@@ -392,8 +397,7 @@ static enum environment_intent intent_from_name(const char *name)
 
 static void load_column(sqlite3_stmt *stmt, int i, enum column type, void *member)
 {
-	const char *text = type == INTEGER || type == FLAG ? NULL :
-	    (const char *)sqlite3_column_text(stmt, i);
+	const char *text = type == INTEGER || type == FLAG ? NULL : (const char *)sqlite3_column_text(stmt, i);
 
 	switch (type) {
 	case TEXT: *(char **)member = xstrdup(text); break;
@@ -403,8 +407,7 @@ static void load_column(sqlite3_stmt *stmt, int i, enum column type, void *membe
 			*(int *)member = sqlite3_column_int(stmt, i);
 		break;
 	case STATE:
-		*(enum environment_state *)member =
-		    (enum environment_state)environment_state_from_name(text);
+		*(enum environment_state *)member = (enum environment_state)environment_state_from_name(text);
 		break;
 	case INTENT: *(enum environment_intent *)member = intent_from_name(text); break;
 	}
@@ -426,8 +429,7 @@ static struct store_request *row_request(sqlite3_stmt *stmt)
 
 	request->id = column_text(stmt, 0);
 	request->method = column_text(stmt, 1);
-	snprintf(request->fingerprint, sizeof(request->fingerprint), "%s",
-	    (const char *)sqlite3_column_text(stmt, 2));
+	snprintf(request->fingerprint, sizeof(request->fingerprint), "%s", (const char *)sqlite3_column_text(stmt, 2));
 	snprintf(request->environment_id, sizeof(request->environment_id), "%s",
 	    (const char *)sqlite3_column_text(stmt, 3));
 	request->error = column_text(stmt, 4);
@@ -571,7 +573,7 @@ static void die_unless_full(struct store *store, int rc, const char *doing)
 		return;
 	log_error("the catalog failed in %s: %s (%d, errno %d)", doing,
 	    sqlite3_errmsg(store->db), rc, last_errno(store->db, SQLITE_FCNTL_JOURNAL_POINTER));
-	if ((rc & 0xff) == SQLITE_CORRUPT && store->dir_fd >= 0) {
+	if (is_damage(rc) && store->dir_fd >= 0) {
 		char *why = store_file_move_aside(store->dir_fd);
 		log_error("%s", why ? why : "it was moved to '" PATH_CATALOG ".damaged', and the next start makes a new one");
 	}
@@ -712,8 +714,7 @@ void store_drop(struct store *store, const char *id, store_done_fn *done, void *
 	store_exchange_add(&store->exchange, op);
 }
 
-void store_put_request(struct store *store, const struct store_request *request, store_done_fn *done,
-    void *arg)
+void store_put_request(struct store *store, const struct store_request *request, store_done_fn *done, void *arg)
 {
 	struct store_op *op = store_op_new(STORE_OP_PUT_REQUEST, done, arg);
 
