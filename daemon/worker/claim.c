@@ -5,7 +5,8 @@
  *
  * An entry goes pool/BUCKET/E -> stage/ENTRY -> NAME, each time by one rename that replaces nothing. Between
  * the two it gets the files that bear its path, while the daemon commits its intent. Whatever happens, there is
- * a leftover in the stage, which the daemon purges, or the whole environment.
+ * a leftover in the stage, which the daemon purges, or the whole environment. A power cut may take back the first rename,
+ * but not the bytes that were written over the entry's blanks: what these hold is never relied upon (clone.h).
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -260,11 +260,13 @@ static int make_file(const struct model_file *file, int dir_fd, mode_t mask)
 	    model_mode(file->mode, file->floor, file->exact_mode, mask));
 }
 
-/* A file is written as a whole, or where it differs from its blank. */
+/* A file is written as a whole, or where it may differ from its blank. */
 static int write_file(const struct model_file *file, const struct clone_change *c, int dir_fd, mode_t mask,
     struct durable *d)
 {
-	int fd = c->blank > 0 ? openat(dir_fd, file->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	if (c->anew && unlinkat(dir_fd, file->path, 0) < 0)
+		return -1;
+	int fd = c->blank > 0 && !c->anew ? openat(dir_fd, file->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
 	bool made = fd < 0;
 	if (made)
 		fd = make_file(file, dir_fd, mask);
@@ -308,15 +310,14 @@ int clone_blanks(const struct model_answer *blank, int dir_fd, mode_t mask, stru
 	return r;
 }
 
-static struct clone_change compare(const struct text *blank, const struct text *content)
+static struct clone_change compare(const struct model_file *blank, const struct model_file *file)
 {
-	struct clone_change c = { .to = content->len, .blank = blank->len };
-	if (blank->len != content->len)
+	struct clone_change c = { .to = file->content.len, .blank = blank->content.len };
+	if (file->head + file->tail == 0)
 		return c;
-	while (c.from < c.to && blank->data[c.from] == content->data[c.from])
-		c.from++;
-	while (c.to > c.from && blank->data[c.to - 1] == content->data[c.to - 1])
-		c.to--;
+	c.anew = c.to != c.blank;
+	c.from = file->head;
+	c.to -= file->tail;
 	return c;
 }
 
@@ -329,7 +330,7 @@ struct clone_change *clone_changes(const struct model_answer *answer, const stru
 		changes[i].to = file->content.len;
 		for (size_t j = 0; j < blank->file_count; j++)
 			if (strcmp(blank->files[j].path, file->path) == 0) {
-				changes[i] = compare(&blank->files[j].content, &file->content);
+				changes[i] = compare(&blank->files[j], file);
 				found++;
 				break;
 			}

@@ -29,9 +29,12 @@ int clone_payload(const struct image *, int tree_fd, int dir_fd, mode_t mask, en
 int clone_blanks(const struct model_answer *blank, int dir_fd, mode_t mask, struct durable *, int64_t *bytes,
     struct failure *);
 
-/* Of one of an answer's files: bytes [from, to) differ from its blank, which has so many; 0: there is none. */
+/* Of one of an answer's files: bytes [from, to) are written over its blank, which has so many; 0: there is none. What a
+ * power cut has brought back to the pool may be written over already (claim.c): so all that any claim writes over a blank
+ * is written by every claim. What cannot keep to that is made anew, and its blank not touched. */
 struct clone_change {
 	size_t from, to, blank;
+	bool anew;
 };
 /* One for each of the answer's files, owned. NULL if there is a blank of something that the answer has not. */
 struct clone_change *clone_changes(const struct model_answer *, const struct model_answer *blank);

@@ -453,11 +453,18 @@ static void add_records(struct rendering *r)
 	json_array_foreach(r->model->records, i, record) {
 		const char *path = json_string_value(json_object_get(record, "path"));
 		struct text *out = add_file(r, xstrdup(path), 0666, 0, false);
-		json_array_foreach(json_object_get(record, "parts"), j, part)
-			if (json_is_string(part))
+		struct model_file *file = &r->answer->files[r->answer->file_count - 1];
+		bool rows = false;
+		json_array_foreach(json_object_get(record, "parts"), j, part) {
+			if (json_is_string(part)) {
 				text_add(out, json_string_value(part), json_string_length(part));
-			else
+				*(rows ? &file->tail : &file->head) += json_string_length(part);
+			} else {
 				add_row(out, &scripts[json_integer_value(part)].content);
+				rows = true;
+				file->tail = 0;
+			}
+		}
 	}
 }
 

@@ -30,6 +30,7 @@ struct model_file {
 	mode_t mode;            /* before the umask is taken off, unless exact; see model_mode() */
 	mode_t floor;           /* bits that it has whatever the umask: 0555 of pip's scripts */
 	bool exact_mode;
+	size_t head, tail;      /* so many bytes at its begin and its end are the same in all of its model */
 };
 
 /* The mode that a file gets under this umask. */

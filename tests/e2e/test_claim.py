@@ -2,7 +2,9 @@
 # ruff: noqa: F401, F811 -- fixtures come from worker.py
 """venvd-worker alone: images, the pool's entries, and claims, driven as the daemon would."""
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -303,6 +305,32 @@ def test_replaces_another_or_nothing(root, workers):
     (root / "e").rename(root / "f")
     assert go(resident, reserved)["error"] == "io.venvd.NoSuchEnvironment"
     assert listed(root / ".venvd/trash") == [] and listed(root) == [".venvd", "f"]
+
+
+def digest(data):
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=")
+
+
+def test_an_entry_that_a_power_cut_brought_back(with_pip):
+    """Its rename out of the pool is lost, but what a claim has written over its files is not."""
+    resident = Worker(with_pip, "resident")
+    claim(with_pip, resident, "n0000", withoutPip=False)
+    script = (with_pip / "n0000/bin/pip").read_bytes()
+    fill = ready(with_pip, withoutPip=False)
+    bring(with_pip, {"order": fill})
+    records = list((with_pip / ".venvd/pool" / fill["bucket"]).glob("*/lib/*/site-packages/pip-*/RECORD"))
+    blank = records[0].read_bytes()
+    at = blank.index(b"bin/pip,sha256=") + len(b"bin/pip,sha256=")
+    # One whose digest begins as the blank's, but not as that of the claim before.
+    name = next(n for n in (f"n{i:04}" for i in range(2, 9999))
+                if digest(script.replace(b"n0000", n.encode()))[:1] == blank[at:at + 1])
+    for record in records:
+        record.write_bytes(blank[:at] + (b"A" if blank[at:at + 1] != b"A" else b"B") + blank[at + 1:])
+    claim(with_pip, resident, name, withoutPip=False)
+    assert resident.close() == (0, "")
+    made = next((with_pip / name).glob("lib/*/site-packages/pip-*/RECORD")).read_bytes()
+    row = b"../../../bin/pip,sha256=%s,%d" % (digest((with_pip / name / "bin/pip").read_bytes()), len(script))
+    assert row in made.splitlines()
 
 
 @pytest.mark.parametrize("what", ["file", "fifo", "link"])

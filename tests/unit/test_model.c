@@ -422,6 +422,10 @@ static void test_scripts_and_records(void **state)
 	assert_int_equal(model_mode(pip->mode, pip->floor, pip->exact_mode, 077), 0755);
 	assert_int_equal(model_mode(pip->mode, pip->floor, pip->exact_mode, 002), 0775);
 	assert_int_equal(model_mode(pip->mode, pip->floor, pip->exact_mode, 0277), 0555);
+	assert_int_equal(pip->head + pip->tail, 0);
+	const struct model_file *rec = file_of(&answer, path);
+	assert_int_equal(rec->head, strlen("../../../bin/pip,"));
+	assert_int_equal(rec->tail, 0);                         /* it ends with a row */
 	model_answer_done(&answer);
 	q.path = "/e e";
 	assert_file(m, &q, "bin/pip3", "#!/bin/sh\n'''exec' \"/e e/bin/python3\" \"$0\" \"$@\"\n' '''\n# body\n");
