@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "builder.h"
+#include "durable.h"
 #include "inspect.h"
 #include "maker.h"
 #include "orders.h"
@@ -202,7 +203,7 @@ static int sync_all(struct creation *c, struct failure *f)
 	talk_progress(c->order, "sync");
 	if (c->elsewhere)
 		return target_sync(&c->target, f);
-	if (syncfs(WORKER_FD_ROOT) < 0 || fsync(WORKER_FD_ROOT) < 0)
+	if (syncfs(WORKER_FD_ROOT) < 0 || durable_directory(WORKER_FD_ROOT) < 0)
 		return failure_sync(f);
 	if (!place_is(WORKER_FD_ROOT, c->name, c->id))
 		return failure_reason(f, ERROR_FAILED,

@@ -66,7 +66,7 @@ static int publish(const struct duplicate *d, json_t **ret, struct failure *f)
 			return failure_set(f, ERROR_ALREADY_EXISTS, json_pack("{so}", "name", failure_text(d->name)));
 		return failure_errno(f, "cannot publish '%s'", d->name);
 	}
-	if (fsync(WORKER_FD_ROOT) < 0)
+	if (durable_directory(WORKER_FD_ROOT) < 0)
 		return failure_sync(f);
 	*ret = json_pack("{so}", "environment", inspect_one(WORKER_FD_ROOT, d->name));
 	return 0;

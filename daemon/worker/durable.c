@@ -177,13 +177,19 @@ static int push_files(struct durable *d, int fd)
 	return r < 0 || err ? -1 : 0;
 }
 
+int durable_directory(int fd)
+{
+	struct stat st;
+	return fsync(fd) < 0 ? -1 : fstat(fd, &st);
+}
+
 /* The directory is changed once more: what was done below it may be in a transaction that began after the
  * one that it was last changed in, and its fsync would wait for the older alone. */
 int durable_names(int dir_fd)
 {
 	if (!durable_commits(dir_fd))
 		return syncfs(dir_fd);
-	return futimens(dir_fd, NULL) < 0 ? -1 : fsync(dir_fd);
+	return futimens(dir_fd, NULL) < 0 ? -1 : durable_directory(dir_fd);
 }
 
 int durable_tree(int dir_fd)

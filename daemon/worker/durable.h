@@ -28,6 +28,10 @@ void durable_done(struct durable *);
 /* Whether one fsync of a directory that was just changed commits all names and sizes of that file system. */
 bool durable_commits(int fd);
 
+/* fsync of a directory, believed only if the file system is still there afterwards: an xfs that has shut itself down, since
+ * its log could not be written, calls a directory synced whose changes are lost, but cannot be asked about it any more. */
+int durable_directory(int fd);
+
 /* A whole new tree below dir_fd, with all that was linked or made in it: afterwards it is on the disk. */
 int durable_tree(int dir_fd);
 /* The same where the caller has pushed out the data of all files already, if durable_commits(). */

@@ -13,6 +13,7 @@
 
 #include "bounds.h"
 #include "clone.h"
+#include "durable.h"
 #include "known.h"
 #include "orders.h"
 #include "orders_do.h"
@@ -172,7 +173,7 @@ static int publish(struct filling *w, struct failure *f)
 	for (int i = 0; i < w->made; i++)
 		if (place_move(w->stage_fd, w->entries[i], w->bucket_fd, strchr(w->entries[i], '~') + 1) < 0)
 			return failure_errno(f, "cannot move an entry into the pool");
-	return fsync(w->bucket_fd) < 0 || fsync(w->pool_fd) < 0 ? failure_sync(f) : 0;
+	return durable_directory(w->bucket_fd) < 0 || durable_directory(w->pool_fd) < 0 ? failure_sync(f) : 0;
 }
 
 static void take_back(struct filling *w)

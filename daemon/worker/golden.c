@@ -24,6 +24,7 @@
 
 #include "bounds.h"
 #include "builder.h"
+#include "durable.h"
 #include "installation.h"
 #include "manifest.h"
 #include "orders.h"
@@ -546,7 +547,7 @@ static int publish(struct making *m)
 		return failure_errno(m->failure, "cannot keep the image '%s'", m->key);
 	}
 	m->entry[0] = '\0';
-	if (fsync(m->images_fd) < 0 || fsync(WORKER_FD_STATE) < 0)
+	if (durable_directory(m->images_fd) < 0 || durable_directory(WORKER_FD_STATE) < 0)
 		return failure_sync(m->failure);
 	image_touch(m->key);
 	return 0;

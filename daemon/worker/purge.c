@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "durable.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -74,7 +75,7 @@ static int empty_trash(struct removal *r, int stage, json_t *entries, struct fai
 		if (move_to_stage(r, trash, entry, stage, entry) < 0 && errno != ENOENT)
 			return failure_errno(f, "cannot take '%s' out of the trash", entry);
 	}
-	if (fsync(WORKER_FD_ROOT) < 0 || fsync(trash) < 0 || fsync(stage) < 0)
+	if (durable_directory(WORKER_FD_ROOT) < 0 || durable_directory(trash) < 0 || durable_directory(stage) < 0)
 		return failure_sync(f);
 	return 0;
 }
@@ -88,7 +89,8 @@ static int empty_beside(struct removal *r, const char *path, const char *entry, 
 	_cleanup_fd_ int fd = beside < 0 ? -1 : place_open(beside, entry, O_RDONLY | O_DIRECTORY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return 0;
-	if (fd < 0 || (place_move(fd, PATH_TREE, fd, PATH_REST) < 0 && errno != ENOENT) || fsync(fd) < 0)
+	if (fd < 0 || (place_move(fd, PATH_TREE, fd, PATH_REST) < 0 && errno != ENOENT) ||
+	    durable_directory(fd) < 0)
 		return failure_errno(f, "cannot take '%s' out of the trash beside '%s'", entry, path);
 	remove_contents(r, fd, NULL);
 	if (r->gone)
@@ -182,7 +184,7 @@ static int read_doomed(json_t *order, struct doomed *d, struct failure *f)
 static int purge_in_place(struct removal *r, const struct doomed *d, json_t **ret, struct failure *f)
 {
 	remove_in_place(r, d->from_fd, d->base, d->want);
-	if (fsync(d->from_fd) < 0)
+	if (durable_directory(d->from_fd) < 0)
 		return d->own_fd < 0 ? failure_sync(f) : failure_errno(f, "cannot sync what held '%s'", d->name);
 	if (!r->gone && r->kept)
 		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s': %s", d->name,
@@ -214,7 +216,7 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 				return no_such_environment(d.name, f);
 			return failure_errno(f, "cannot move '%s' out of its place", d.name);
 		}
-		if (fsync(WORKER_FD_ROOT) < 0 || fsync(stage) < 0)
+		if (durable_directory(WORKER_FD_ROOT) < 0 || durable_directory(stage) < 0)
 			return failure_sync(f);
 	}
 	remove_staged(&r, stage, d.entry);

@@ -91,7 +91,7 @@ static int write_journal(struct renaming *n, struct failure *f)
 	_cleanup_fd_ int fd = openat(n->journal_fd, JOURNAL, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || !text || fd_write_all(fd, text, strlen(text)) < 0)
 		return failure_errno(f, "cannot write the new files of '%s'", n->source.name);
-	if (fsync(fd) < 0 || durable_names(n->journal_fd) < 0 || fsync(stage) < 0)
+	if (fsync(fd) < 0 || durable_names(n->journal_fd) < 0 || durable_directory(stage) < 0)
 		return failure_sync(f);
 	return 0;
 }
@@ -153,7 +153,7 @@ static int publish(struct renaming *n, struct failure *f)
 		return failure_sync(f);
 	if (place_move_known(n->source.parent_fd, n->source.base, WORKER_FD_ROOT, n->name, n->source.id,
 	    n->entry) == 0) {
-		if (fsync(WORKER_FD_ROOT) < 0)
+		if (durable_directory(WORKER_FD_ROOT) < 0)
 			return failure_sync(f);
 		return 0;
 	}
@@ -254,7 +254,7 @@ int do_settle(json_t *order, json_t **ret, struct failure *f)
 	_cleanup_fd_ int fd = renamed ? -1 : open_origin(from, trash, tree);
 	if (fd >= 0 && exchange_back(fd, journal_fd, files) < 0)
 		return failure_errno(f, "cannot put the files of '%s' back", from);
-	if ((fd >= 0 && syncfs(WORKER_FD_ROOT) < 0) || fsync(WORKER_FD_ROOT) < 0)
+	if ((fd >= 0 && syncfs(WORKER_FD_ROOT) < 0) || durable_directory(WORKER_FD_ROOT) < 0)
 		return failure_sync(f);
 	*ret = json_pack("{sb, ss, ss, ss*, sI, sI}", "renamed", renamed, "from", from, "to", to, "trash", trash, "ino", ino,
 	    "btime", btime);

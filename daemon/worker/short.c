@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 
 #include "claim.h"
+#include "durable.h"
 #include "inuse.h"
 #include "orders.h"
 #include "orders_do.h"
@@ -184,7 +185,7 @@ static void apply(struct short_order *s, const struct places *p)
 	else if (!s->done)
 		failure_reason(&s->failure, ERROR_FAILED, "unknown order '%s'", s->op);
 	/* The one sync is the root's. */
-	if (s->what.base && fsync(s->what.parent_fd) < 0 && s->failure.code == ERROR_NONE)
+	if (s->what.base && durable_directory(s->what.parent_fd) < 0 && s->failure.code == ERROR_NONE)
 		refuse_errno(s, "sync what holds");
 }
 
@@ -254,7 +255,7 @@ void do_short(json_t **orders, size_t count)
 		apply(&all[i], &p);
 		sync = sync || needs_sync(&all[i]);
 	}
-	int sync_errno = sync && fsync(WORKER_FD_ROOT) < 0 ? errno : 0;
+	int sync_errno = sync && durable_directory(WORKER_FD_ROOT) < 0 ? errno : 0;
 	for (size_t i = 0; i < count; i++)
 		finish(&all[i], &p, sync_errno);
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "durable.h"
 #include "orders.h"
 #include "paths.h"
 #include "remove.h"
@@ -143,7 +144,7 @@ void target_undo(struct target *t)
 /* A file system that is not the root's: its failure is this order's alone. */
 int target_sync(struct target *t, struct failure *f)
 {
-	if (syncfs(t->fd) < 0 || fsync(t->fd) < 0 || fsync(t->parent_fd) < 0)
+	if (syncfs(t->fd) < 0 || durable_directory(t->fd) < 0 || durable_directory(t->parent_fd) < 0)
 		return failure_errno(f, "cannot sync '%s' to the disk", t->path);
 	if (!place_is(t->parent_fd, t->base, t->id))
 		return failure_reason(f, ERROR_FAILED,

@@ -4,19 +4,21 @@
 
 import base64
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import shutil
 import stat
+import struct
 import subprocess
 
 import pytest
 
 import compare
 import worker as worker_module
-from helpers import differences, mounted, tree
+from helpers import differences, eventually, mounted, needs_root, tree
 from worker import CALLER, PYTHON, PYTHONS, SANITIZED, WORKER, Worker, identity, order, root, workers
 
 PYTHON_313 = next((p for p in PYTHONS if p.endswith("python3.13")), None)
@@ -662,6 +664,34 @@ def test_lost_pages_are_told(root, tmp_path, monkeypatch, call):
     answer = go(resident, reserve(root, resident, "e"))
     resident.close()
     assert answer.get("syncFailed") is True or (call == "sync_file_range" and "fsync" in log.read_text())
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_file_system_that_goes_before_the_sync(tmp_path, monkeypatch, kind):
+    """An xfs that was shut down says of a directory that it is synced."""
+    if not shutil.which("mkfs." + kind):
+        pytest.skip(f"no mkfs.{kind}")
+    disk, root = tmp_path / "disk", tmp_path / "root"
+    root.mkdir()
+    with open(disk, "wb") as file:
+        file.truncate(400 << 20)
+    subprocess.run(["mkfs." + kind, "-q", disk], check=True)
+    with mounted(root, "-o", "loop", str(disk)):
+        for name in (".venvd", ".venvd/stage", ".venvd/trash"):
+            (root / name).mkdir()
+        ready(root)
+        traced(monkeypatch, tmp_path, "-e", "inject=fsync:delay_enter=3000000")
+        resident = Worker(root, "resident")
+        reserved = reserve(root, resident, "e")
+        resident.send_raw({"id": reserved["id"], "go": True})
+        eventually((root / "e").exists)
+        fd = os.open(root, os.O_RDONLY)
+        fcntl.ioctl(fd, 0x8004587D, struct.pack("I", 2))        # _IOR('X', 125, u32): shut down, the log as it is
+        os.close(fd)
+        answer, _ = resident.until_done()
+        resident.close()
+    assert answer.get("syncFailed") is True, answer
 
 
 def test_a_batch_shares_its_sync(root, tmp_path, monkeypatch):
