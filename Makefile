@@ -7,6 +7,7 @@
 #   make conformance    what is created beside what python -m venv creates, for every interpreter here
 #   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
 #   make fuzz           each target of tests/fuzz, RUNS=10000000 times; goes on where it was stopped (RESTART=1: from the start)
+#   make powercut       as root: the power is cut under a daemon at work, on ext4, xfs and btrfs
 #   make SANITIZE=1     the same programs with ASan and UBSan in build-san/
 
 VERSION := $(shell cat VERSION 2>/dev/null || git describe --tags 2>/dev/null || echo 0.1.0)
@@ -114,7 +115,7 @@ unit-programs: $(UNIT)
 include tests/fuzz/rules.mk
 generated: $(GENERATED)
 
-unit e2e bench conformance fault lint check quickstart:
+unit e2e bench conformance fault powercut lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 fuzz:
@@ -126,7 +127,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz fuzz-programs lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz powercut fuzz-programs lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # 'make check': everything, in this order: lint, unit tests, the real programs end to end, both again
-# under ASan and UBSan, one path under valgrind, conformance with two interpreters, some faults of each operation, each
-# row of the bench, fuzzing for some seconds.
+# under ASan and UBSan, one path under valgrind, conformance with two interpreters, some faults of each operation, some
+# power cuts, each row of the bench, fuzzing for some seconds.
 # Everything runs even if something before it failed. The last line counts all of it; a part that is no
 # test runner counts as one test. Exits 1 if anything failed.
 set -u
@@ -56,6 +56,7 @@ part 'end to end with sanitizers' env SANITIZE=1 BUILD=build-san tools/e2e.sh -m
 part 'valgrind' tests/e2e/valgrind.sh
 part 'conformance' tools/conformance.sh --short
 part 'fault' tools/fault.sh --short
+part 'powercut' tools/powercut.sh --short
 [ ! -e tests/bench/bench.py ] || part 'bench' tools/bench.sh --short
 [ ! -e tests/fuzz/run.sh ] || part 'fuzz' tests/fuzz/run.sh
 

@@ -35,9 +35,9 @@ VARIANTS = {
 }
 
 
-def build(name, build_directory, where):
-    """Builds the variant in `where`; its venvd."""
-    _, file, old, new = VARIANTS[name]
+def build(name, build_directory, where, table=VARIANTS):
+    """Builds the variant of that table in `where`; its venvd."""
+    _, file, old, new = table[name]
     where = pathlib.Path(where)
     for directory in ("proto", "daemon", "client", "schema", "tools"):
         shutil.copytree(TOP / directory, where / directory)
