@@ -16,7 +16,7 @@ static void print_parameters(const json_t *parameters)
 	_cleanup_text_ struct text out = { 0 };
 	_cleanup_free_ char *text = json_dumps(parameters, JSON_COMPACT);
 	text_addf(&out, "%s\n", text ? text : "{}");
-	talk_out(&out);
+	talk_json(&out);
 }
 
 static void reply_cb(void *arg, const char *text, size_t len)

@@ -135,7 +135,7 @@ static int tell(struct doctor *d)
 		_cleanup_text_ struct text out = { 0 };
 		_cleanup_free_ char *text = json_dumps(d->diagnoses, JSON_INDENT(2));
 		text_addf(&out, "%s\n", text ? text : "[]");
-		talk_out(&out);
+		talk_json(&out);
 	}
 	if (ill > 0)
 		talk_say("%zu of %zu environment%s: something is wrong", ill, d->looked, d->looked == 1 ? "" : "s");

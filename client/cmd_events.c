@@ -57,6 +57,7 @@ static void event_cb(void *arg, const char *text, size_t len)
 	if (e->json) {
 		_cleanup_free_ char *line = json_dumps(parameters, JSON_COMPACT);
 		text_addf(&out, "%s\n", line);
+		talk_json(&out);
 	} else if (e->ready) {
 		print_event(&out, parameters, event);
 	}

@@ -97,7 +97,7 @@ static void row_cb(void *arg, const char *text, size_t len)
 			text_adds(&l->out, l->rows == 1 ? "[\n" : ",\n");
 			text_add(&l->out, row.object, row.object_len);
 			if (l->out.len >= JSON_BYTES)
-				talk_out(&l->out);
+				talk_json(&l->out);
 		} else {
 			for (size_t i = 0; i < l->count; i++)
 				add_cell(l, &l->columns[i], &row);
@@ -229,7 +229,7 @@ int cmd_list(int argc, char **argv)
 	bool good = session_call(&s, &q, &a);
 	if (l.json && good) {
 		text_adds(&l.out, l.rows == 0 ? "[]\n" : "\n]\n");
-		talk_out(&l.out);
+		talk_json(&l.out);
 	}
 	text_done(&l.out);
 	table_end(&l.table);

@@ -62,7 +62,7 @@ static int list(bool json)
 	bool good = session_call(&s, &q, &a);
 	if (good && json) {
 		text_adds(&l.out, l.rows == 0 ? "[]\n" : "\n]\n");
-		talk_out(&l.out);
+		talk_json(&l.out);
 	}
 	text_done(&l.out);
 	table_end(&l.table);
@@ -78,7 +78,7 @@ static void print(const json_t *value, const char *path, bool json)
 	_cleanup_text_ struct text out = { 0 };
 	_cleanup_free_ char *text = json ? json_dumps(value, JSON_INDENT(2)) : NULL;
 	text_addf(&out, "%s\n", text ? text : path ? path : "");
-	talk_out(&out);
+	(text ? talk_json : talk_out)(&out);
 }
 
 static json_t *read_specs(int count, char **words)

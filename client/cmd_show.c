@@ -120,6 +120,6 @@ int cmd_show(int argc, char **argv)
 	} else {
 		add_environment(&out, environment);
 	}
-	talk_out(&out);
+	(json ? talk_json : talk_out)(&out);
 	return EXIT_DONE;
 }

@@ -124,6 +124,6 @@ int cmd_status(int argc, char **argv)
 	} else {
 		add_status(&out, a.parameters, s.looking != 0);
 	}
-	talk_out(&out);
+	(json ? talk_json : talk_out)(&out);
 	return EXIT_DONE;
 }

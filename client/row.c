@@ -14,35 +14,44 @@
 #include "row.h"
 #include "util.h"
 
+#define INTEGER_DIGITS 18       /* any of so many fit 64 bits */
+
 /* Behind the literal word if the text goes on with it, else NULL. */
 static const char *skip(const char *p, const char *end, const char *word, size_t len)
 {
 	return (size_t)(end - p) >= len && memcmp(p, word, len) == 0 ? p + len : NULL;
 }
 
-/* Behind a string's closing quote, with what is between in ret; NULL if it has escapes or no end.
- * */
+/* Behind a string's closing quote, with what is between in ret; NULL if it has escapes, controls or no end. */
 static const char *read_string(const char *p, const char *end, const char **ret, size_t *ret_len)
 {
 	if (p == end || *p++ != '"')
 		return NULL;
-	const char *quote = memchr(p, '"', (size_t)(end - p));
-	if (!quote || memchr(p, '\\', (size_t)(quote - p)))
-		return NULL;
 	*ret = p;
-	*ret_len = (size_t)(quote - p);
-	return quote + 1;
+	while (p < end && *p != '"' && *p != '\\' && (unsigned char)*p >= ' ')
+		p++;
+	*ret_len = (size_t)(p - *ret);
+	return p < end && *p == '"' ? p + 1 : NULL;
 }
 
+/* A string, an integer, true or false: null is no value. */
 static const char *read_scalar(const char *p, const char *end, const char **ret, size_t *ret_len)
 {
 	if (p < end && *p == '"')
 		return read_string(p, end, ret, ret_len);
 	*ret = p;
-	while (p < end && ((*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || *p == '-'))
+	const char *word = skip(p, end, "true", 4);
+	if (!word)
+		word = skip(p, end, "false", 5);
+	const char *digits = p + (p < end && *p == '-');
+	for (p = digits; !word && p < end && *p >= '0' && *p <= '9';)
 		p++;
+	if (word)
+		p = word;
+	else if (p == digits || p > digits + INTEGER_DIGITS || (*digits == '0' && p > digits + 1))
+		return NULL;
 	*ret_len = (size_t)(p - *ret);
-	return *ret_len > 0 && **ret != 'n' ? p : NULL; /* null is no value */
+	return p;
 }
 
 /* Reads the object at p; behind its brace, or NULL if it is not of the common form. */
@@ -62,8 +71,8 @@ static const char *read_object(const char *p, const char *end, struct row *row)
 			return NULL;
 		if (row->count < ROW_FIELDS)
 			row->field[row->count++] = f;
-		if (*p == ',')
-			p++;
+		if (*p == ',' && (++p == end || *p != '"'))
+			return NULL;
 	}
 	if (p >= end)
 		return NULL;
@@ -167,7 +176,7 @@ const struct row_field *row_field(const struct row *row, const char *key)
 
 int64_t row_integer(const struct row_field *f)
 {
-	if (!f || f->len == 0 || f->len > 18)
+	if (!f || f->len == 0 || f->len > INTEGER_DIGITS)
 		return 0;
 	int64_t value = 0;
 	for (size_t i = 0; i < f->len; i++) {

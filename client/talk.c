@@ -176,8 +176,54 @@ bool talk_ask(const char *question)
 	return strcasecmp(answer, "y") == 0 || strcasecmp(answer, "yes") == 0;
 }
 
+/* The length of a colour of ours at s; 0 if there is none. */
+static size_t color_at(const char *s)
+{
+	size_t len = s[0] == '\033' && s[1] == '[' ? 2 + strspn(s + 2, "0123456789;") : 0;
+	return len > 0 && s[len] == 'm' && talk_color(STDOUT_FILENO) ? len + 1 : 0;
+}
+
+/* Most of what is written was made of harmless parts. This is for the rest: paths, names, lines for a shell. */
+static void make_harmless(struct text *out)
+{
+	size_t len, plain = 0;
+	while (plain < out->len && (out->data[plain] == '\n' || (out->data[plain] >= ' ' && out->data[plain] <= '~')))
+		plain++;
+	if (plain == out->len)
+		return;
+	struct text safe = { 0 };
+	for (const char *p = out->data; *p; p += len) {
+		len = *p == '\n' || *p == '\t' ? 1 : color_at(p);
+		if (len > 0) {
+			text_add(&safe, p, len);
+			continue;
+		}
+		while (p[len] && p[len] != '\n' && p[len] != '\t' && color_at(p + len) == 0)
+			len++;
+		_cleanup_free_ char *raw = xstrndup(p, len);
+		_cleanup_free_ char *printable = text_printable(raw);
+		text_adds(&safe, printable);
+	}
+	text_done(out);
+	*out = safe;
+}
+
+void talk_json(struct text *out)
+{
+	if (out->len == 0)
+		return;
+	struct text safe = { 0 };
+	_cleanup_free_ char *printable = text_printable_json(out->data);
+	text_adds(&safe, printable);
+	talk_out(&safe);
+	text_done(&safe);
+	text_clear(out);
+}
+
 void talk_out(struct text *out)
 {
+	if (out->len > 0 && talk_terminal(STDOUT_FILENO))
+		make_harmless(out);
 	if (out->len > 0 && fd_write_all(STDOUT_FILENO, out->data, out->len) < 0) {
 		int why = errno;
 		if (why != EPIPE)

@@ -30,9 +30,11 @@ bool talk_can_ask(void);
 /* Asks "QUESTION [y/N] "; true only for a yes. */
 bool talk_ask(const char *question);
 
-/* Writes text to stdout and empties it. A reader that has gone ends the program without a word,
+/* Writes text to stdout and empties it. Of what comes from others nothing but text reaches a terminal. A reader that has gone ends the program without a word,
  * another error with a message. */
 void talk_out(struct text *);
+/* The same of JSON, which is JSON on a terminal, too. */
+void talk_json(struct text *);
 
 /* A command of ours among words, with the --root that this one was given: a line that is pasted must
  * not meet another root. Owned. */

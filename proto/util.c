@@ -312,3 +312,29 @@ char *text_printable(const char *s)
 	}
 	return t.data;
 }
+
+char *text_printable_json(const char *json)
+{
+	struct text t = { 0 };
+	const unsigned char *p = (const unsigned char *)json;
+
+	text_add(&t, "", 0);
+	while (*p) {
+		const unsigned char *run = p;
+		while (*p == '\n' || (*p >= ' ' && *p < 0x7f))
+			p++;
+		text_add(&t, run, (size_t)(p - run));
+		if (!*p)
+			break;
+		uint32_t point = 0;
+		size_t len = utf8_sequence(p, &point);
+		if (!len)
+			text_add(&t, "\xef\xbf\xbd", 3);
+		else if (acts_on_terminal(point))
+			text_addf(&t, "\\u%04x", (unsigned)point);
+		else
+			text_add(&t, p, len);
+		p += len ? len : 1;
+	}
+	return t.data;
+}

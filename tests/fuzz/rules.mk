@@ -28,3 +28,5 @@ $(BUILD)/fuzz_distinfo: $(patsubst %,$(BUILD)/obj/daemon/worker/%.o,distinfo fai
 $(BUILD)/fuzz_catalog: $(call objects,daemon/environment.c daemon/store*.c)
 $(BUILD)/fuzz_catalog: FUZZ_LIBS = -lsqlite3
 $(BUILD)/fuzz_catalog: WRAP = abort
+$(BUILD)/fuzz_reply: $(call rooms,client,find start venvctl)
+$(BUILD)/fuzz_reply: WRAP = fd_write_all send recv isatty talk_terminal exit _exit

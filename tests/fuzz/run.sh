@@ -59,7 +59,7 @@ run() {
 	mkdir -p "$out/corpus/$target" "tests/fuzz/corpus/$target"
 	# shellcheck disable=SC2046 # lists of words
 	ASAN_OPTIONS=$asan "$out/fuzz_$target" $(options "$target") "$@" "$out/corpus/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 && return
-	tail -n 80 "$log"
+	grep -av "^#[0-9]" "$log" | tail -n 80
 	return 1
 }
 

@@ -93,6 +93,16 @@ static void printable(void **state)
 	printable_equals("\xff\xc3", "\\xff\\xc3");
 }
 
+/* It says the same, to whoever reads it as JSON. */
+static void printable_json(void **state)
+{
+	(void)state;
+	_cleanup_free_ char *same = text_printable_json("{\n  \"a\": \"\\u001b \xc3\xa9\"}");
+	assert_string_equal(same, "{\n  \"a\": \"\\u001b \xc3\xa9\"}");
+	_cleanup_free_ char *made = text_printable_json("\"\x7f\xc2\x9b\xe2\x80\xae\xff\"");
+	assert_string_equal(made, "\"\\u007f\\u009b\\u202e\xef\xbf\xbd\"");
+}
+
 static void reads_and_writes(void **state)
 {
 	_cleanup_fd_ int fd = memfd_create("unit", MFD_CLOEXEC);
@@ -169,6 +179,7 @@ int main(void)
 		cmocka_unit_test(json_strings),
 		cmocka_unit_test(json_strings_of_any_bytes),
 		cmocka_unit_test(printable),
+		cmocka_unit_test(printable_json),
 		cmocka_unit_test(reads_and_writes),
 		cmocka_unit_test(full_device),
 		cmocka_unit_test(identifiers),
