@@ -41,7 +41,8 @@ def build(name, build_directory, where, table=VARIANTS):
     where = pathlib.Path(where)
     for directory in ("proto", "daemon", "client", "schema", "tools"):
         shutil.copytree(TOP / directory, where / directory)
-    for one in ("Makefile", "VERSION"):
+    (where / "tests/fuzz").mkdir(parents=True)
+    for one in ("Makefile", "VERSION", "tests/fuzz/rules.mk"):
         if (TOP / one).exists():
             shutil.copy2(TOP / one, where / one)
     for directory in ("obj", "gen"):
