@@ -5,19 +5,23 @@ An environment is compared byte for byte with one that was made the same way whi
 name and the prompt is put in their place, and the one file with digests of such files (RECORD) is computed.
 """
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+import select
 import stat
 import time
 
 from conftest import Closed, VarlinkError
+from helpers import children
 
 from load import PYTHON, Environment, State
 
 DEADLINE = 60
+AT_ONCE = 400                           # files that are opened
 GOING = 10                              # seconds that the rest of removals may take
 NAME, PROMPT = "rqzx0", "rqzp0"         # of the references; they occur in no file but for that
 MARK = "mark"
@@ -31,9 +35,20 @@ class Violation(Exception):
         self.kind = kind
 
 
+def read_files(files, cache):
+    """Bytes of each, by inode. Many are asked for before the first is waited for."""
+    for at in range(0, len(files), AT_ONCE):
+        descriptors = [(ino, os.open(path, os.O_RDONLY)) for path, ino in files[at:at + AT_ONCE]]
+        for _, fd in descriptors:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+        for ino, fd in descriptors:
+            with open(fd, "rb") as f:
+                cache[ino] = f.read()
+
+
 def read(top, cache=None, skip=()):
     """relative name -> (kind, mode, bytes or target, mtime) of everything below top, and of top."""
-    found, stack, cache = {}, [(os.fspath(top), ".")], {} if cache is None else cache
+    found, stack, cache, files, wanted = {}, [(os.fspath(top), ".")], {} if cache is None else cache, {}, {}
     while stack:
         directory, relative = stack.pop()
         found[relative] = ("dir", stat.S_IMODE(os.lstat(directory).st_mode), b"", 0)
@@ -47,11 +62,13 @@ def read(top, cache=None, skip=()):
             elif stat.S_ISLNK(st.st_mode):
                 found[name] = ("link", 0, os.readlink(entry.path).encode(), 0)
             else:
+                files[name] = st
                 # What several share is read once.
                 if st.st_nlink == 1 or st.st_ino not in cache:
-                    with open(entry.path, "rb") as f:
-                        cache[st.st_ino] = f.read()
-                found[name] = ("file", stat.S_IMODE(st.st_mode), cache[st.st_ino], st.st_mtime_ns)
+                    wanted[st.st_ino] = entry.path
+    read_files([(path, ino) for ino, path in wanted.items()], cache)
+    for name, st in files.items():
+        found[name] = ("file", stat.S_IMODE(st.st_mode), cache[st.st_ino], st.st_mtime_ns)
     return found
 
 
@@ -80,25 +97,29 @@ class References:
     """What environments, the pool's entries and images look like; taken before the first cut."""
 
     def __init__(self, daemon):
-        self.trees, state = {}, daemon.root / ".venvd"
+        self.trees, self.buckets, state = {}, {}, daemon.root / ".venvd"
         for pip in (False, True):
             for prompt, site in ((None, False), (PROMPT, True)):
                 parameters = {"prompt": prompt} if prompt else {}
                 pair = []
                 for name in (NAME, NAME + "b"):
                     daemon.call("Create", name=name, python=PYTHON, withoutPip=not pip, systemSitePackages=site, **parameters)
+                    self.take_entries(state / "pool")
                     pair.append(read(daemon.root / name))
                     daemon.call("Delete", name=name, now=True)
                 self.trees[pip, site] = {n: self.template(n, *pair) for n in pair[0]}
         idle(daemon)
-        self.buckets = {}
-        for bucket in (state / "pool").iterdir():
-            for entry in bucket.iterdir() if bucket.is_dir() else ():
-                self.buckets[bucket.name] = without_blanks(read(entry))
-                break
         self.images = read(state / "images", skip=self.used(state))
         if len(self.buckets) != 2:
-            raise Violation("broken", f"the pool has {sorted(self.buckets)} before any cut")
+            raise Violation("broken", f"the pool has had {sorted(self.buckets)} before any cut")
+
+    def take_entries(self, pool):
+        """One of each bucket. Nobody claims them meanwhile, and what is in a bucket is complete."""
+        for bucket in pool.iterdir():
+            if bucket.is_dir() and bucket.name not in self.buckets:
+                entry = next(bucket.iterdir(), None)
+                if entry:
+                    self.buckets[bucket.name] = without_blanks(read(entry))
 
     @staticmethod
     def used(state):
@@ -154,25 +175,44 @@ def without_times(tree):
     return {n: (*v[:3], 0) for n, v in tree.items()}
 
 
+def a_worker_ends(daemon):
+    """Waits for it, but not long: there may be none."""
+    descriptors = []
+    for pid in children(daemon.pid):
+        with contextlib.suppress(ProcessLookupError):
+            descriptors.append(os.pidfd_open(pid))
+    select.select(descriptors, [], [], 0.1)
+    for fd in descriptors:
+        os.close(fd)
+
+
 def idle(daemon):
     """Until no order is under way, and nothing is left in the stage."""
     stage = daemon.root / ".venvd/stage"
     end = time.monotonic() + DEADLINE
-    while True:
-        status = daemon.call("Status")
-        left = sorted(os.listdir(stage))
-        if status["jobsRunning"] + status["jobsQueued"] == 0 and not left:
-            return status
-        if time.monotonic() > end:
-            raise Violation("trace", f"it is never idle: {status['jobsRunning']} jobs, in the stage {left}")
+    with daemon.connect() as connection:
+        while True:
+            status = connection.call("Status")
+            left = sorted(os.listdir(stage))
+            if status["jobsRunning"] + status["jobsQueued"] == 0 and not left:
+                return status
+            if time.monotonic() > end:
+                raise Violation("trace", f"it is never idle: {status['jobsRunning']} jobs, in the stage {left}")
+            a_worker_ends(daemon)
 
 
 class Audit:
     """One root after one cut. `window` of each client: so many requests were acknowledged, so many asked for."""
 
-    def __init__(self, daemon, references, clients, windows, counts):
+    def __init__(self, daemon, references, clients, windows, counts, seen):
         self.daemon, self.references, self.counts = daemon, references, counts
-        self.clients, self.windows, self.cache = clients, windows, {}
+        self.clients, self.windows, self.cache, self.seen = clients, windows, {}, seen
+
+    def again_or_new(self, path, *which):
+        """What was read after an earlier cut is on the disk, and every fourth time it is read again."""
+        key = (os.fspath(path), os.lstat(path).st_ino, *which)
+        self.seen[key] += 1
+        return self.seen[key] % 4 == 1
 
     def look(self):
         self.live, trash = self.daemon.environments(), self.daemon.trash()
@@ -255,6 +295,8 @@ class Audit:
             self.tree(tree, env)
 
     def tree(self, path, env):
+        if not self.again_or_new(path, env):
+            return
         found = read(path, self.cache)
         complain(path, found, self.references.expected(env))
         self.counts["trees"] += 1
@@ -265,11 +307,14 @@ class Audit:
         state = self.daemon.root / ".venvd"
         for bucket in (state / "pool").iterdir():
             for entry in bucket.iterdir() if bucket.is_dir() else ():
+                if not self.again_or_new(entry):
+                    continue
                 found = read(entry, self.cache)
                 complain(entry, without_blanks(found), self.references.buckets[bucket.name])
                 self.counts["entries"] += 1
-        complain(state / "images", without_times(read(state / "images", self.cache, References.used(state))),
-                 without_times(self.references.images))
+        if self.again_or_new(state / "images"):
+            complain(state / "images", without_times(read(state / "images", self.cache, References.used(state))),
+                     without_times(self.references.images))
 
     # --- a request that is made again ---
 

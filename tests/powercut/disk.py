@@ -56,7 +56,7 @@ class Disk:
     def __init__(self, kind, top, image=None):
         self.kind, self.top = kind, pathlib.Path(top)
         self.image = image or self.top / f"{kind}.img"
-        self.mount_point = self.top / "mounted"
+        self.mount_point = self.top / "m"
         self.mount_point.mkdir(exist_ok=True)
         self.is_mounted = False
 
