@@ -50,7 +50,7 @@ PROGRAMS := $(BUILD)/venvd $(BUILD)/venvd-worker $(BUILD)/venvctl
 GENERATED := $(patsubst proto/%,$(BUILD)/gen/%.inc,$(wildcard proto/*.varlink)) \
 	$(patsubst schema/%,$(BUILD)/gen/%.inc,$(wildcard schema/*.sql))
 UNIT := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
-UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/stock.c daemon/store*.c \
+UNIT_ROOMS := $(call objects,daemon/environment.c daemon/index.c daemon/word.c daemon/stock.c daemon/store*.c \
 	$(addprefix daemon/worker/,model.c moved.c pin.c pytext.c pyvenv.c record.c spec.c) tests/unit/stubs.c)
 PAGES = daemon/venvd.8 daemon/venvd.conf.5 client/venvctl.1 proto/io.venvd.7
 

@@ -217,8 +217,7 @@ static void creation_leave_broken(struct creation *c, enum environment_intent in
 {
 	struct environment *env = c->op.env;
 	env->intent = intent;
-	free(env->problem);
-	env->problem = xstrdup(intent == INTENT_NONE ? "nothing is left of it: its rebuilding failed" :
+	word_set(&env->problem, intent == INTENT_NONE ? "nothing is left of it: its rebuilding failed" :
 	    "its creation failed, and what was made could not be taken away");
 	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
 	store_put(c->op.venvd->store, env, NULL, NULL);
@@ -423,12 +422,9 @@ static void creation_take_interpreter(struct creation *c, const json_t *frame)
 {
 	struct environment *env = c->op.env;
 	const json_t *interpreter = json_object_get(frame, "interpreter");
-	free(env->interpreter);
-	free(env->implementation);
-	free(env->version);
-	env->interpreter = xstrdup(json_string_value(json_object_get(interpreter, "path")));
-	env->implementation = xstrdup(json_string_value(json_object_get(interpreter, "implementation")));
-	env->version = xstrdup(json_string_value(json_object_get(interpreter, "version")));
+	word_set(&env->interpreter, json_string_value(json_object_get(interpreter, "path")));
+	word_set(&env->implementation, json_string_value(json_object_get(interpreter, "implementation")));
+	word_set(&env->version, json_string_value(json_object_get(interpreter, "version")));
 	free(c->interpreter_reason);
 	c->interpreter_reason = xstrdup(json_string_value(json_object_get(frame, "reason")));
 	json_decref(c->warnings);
@@ -763,17 +759,15 @@ static void creation_prepare_environment(struct creation *c)
 		json_t *kept = creation_options_kept(c->plan.options);
 		if (c->plan.any_python)
 			json_object_del(kept, "python");
-		free(env->options);
-		env->options = json_dumps(kept, JSON_COMPACT);
+		char *text = json_dumps(kept, JSON_COMPACT);
+		word_set(&env->options, text);
+		free(text);
 		json_decref(kept);
 	}
-	if (c->before == NULL || c->plan.replaces) {
-		free(env->origin);
-		env->origin = xstrdup("created");
-	}
+	if (c->before == NULL || c->plan.replaces)
+		word_set(&env->origin, "created");
 	if (c->plan.replaces) {
-		free(env->problem);
-		env->problem = NULL;
+		word_set(&env->problem, NULL);
 		env->missing_since = 0;
 	}
 	c->entry = xasprintf("%s~%lld~%s", env->name, (long long)env->created_at, env->id);

@@ -46,19 +46,36 @@ static const struct {
 	{ "problem", offsetof(struct environment, problem) },
 };
 
-static char **detail(struct environment *env, size_t i)
+static const char **detail(struct environment *env, size_t i)
 {
-	return (char **)((char *)env + details[i].offset);
+	return (const char **)((char *)env + details[i].offset);
+}
+
+struct environment *environment_empty(void)
+{
+	struct environment *env = xcalloc(1, sizeof(*env));
+
+	env->system_site_packages = env->pip = -1;
+	return env;
 }
 
 struct environment *environment_new(const char *name)
 {
-	struct environment *env = xcalloc(1, sizeof(*env));
+	struct environment *env = environment_empty();
 
 	id_new(env->id);
 	env->name = xstrdup(name);
-	env->system_site_packages = env->pip = -1;
 	return env;
+}
+
+/* What is of the index alone, as it is in from. */
+static void index_members(struct environment *env, const struct environment *from)
+{
+	env->counted = from->counted;
+	env->touched = from->touched;
+	env->busy = from->busy;
+	env->next = from->next;
+	env->node = from->node;
 }
 
 struct environment *environment_copy(const struct environment *from)
@@ -66,28 +83,27 @@ struct environment *environment_copy(const struct environment *from)
 	struct environment *env = xmalloc(sizeof(*env));
 
 	*env = *from;
-	env->busy = NULL;
-	env->touched = false;
+	index_members(env, &(struct environment){ 0 });
 	env->name = xstrdup(from->name);
-	env->origin = xstrdup(from->origin);
 	env->entry = xstrdup(from->entry);
 	env->location = xstrdup(from->location);
-	env->options = xstrdup(from->options);
 	env->new_name = xstrdup(from->new_name);
+	word_again(from->origin);
+	word_again(from->options);
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
-		*detail(env, i) = xstrdup(*detail(env, i));
+		word_again(*detail(env, i));
 	return env;
 }
 
 static void done(struct environment *env)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
-		free(*detail(env, i));
+		word_drop(*detail(env, i));
+	word_drop(env->origin);
+	word_drop(env->options);
 	free(env->name);
-	free(env->origin);
 	free(env->entry);
 	free(env->location);
-	free(env->options);
 	free(env->new_name);
 }
 
@@ -95,8 +111,7 @@ void environment_assign(struct environment *env, const struct environment *from)
 {
 	struct environment *copy = environment_copy(from);
 
-	copy->busy = env->busy;
-	copy->touched = env->touched;
+	index_members(copy, env);
 	done(env);
 	*env = *copy;
 	free(copy);
@@ -266,20 +281,23 @@ json_t *environment_to_json(const struct environment *env, const char *root,
 
 /* --- from a worker ------------------------------------------------------------------------- */
 
-static bool take_string(char **ret, const json_t *value)
+static void take_string(char **ret, const json_t *value)
 {
-	const char *new = json_string_value(value);
-
-	if (*ret && new ? strcmp(*ret, new) == 0 : !*ret && !new)
-		return false;
 	free(*ret);
-	*ret = xstrdup(new);
-	return true;
+	*ret = xstrdup(json_string_value(value));
 }
 
-static bool take_flag(int *ret, const json_t *value)
+static bool take_word(const char **ret, const json_t *value)
 {
-	int new = json_is_boolean(value) ? json_is_true(value) : -1;
+	const char *before = *ret;
+
+	word_set(ret, json_string_value(value));
+	return *ret != before;
+}
+
+static bool take_flag(int8_t *ret, const json_t *value)
+{
+	int8_t new = json_is_boolean(value) ? json_is_true(value) : -1;
 	bool changed = *ret != new;
 
 	*ret = new;
@@ -324,7 +342,7 @@ bool environment_take_inspection(struct environment *env, const json_t *found)
 	    json_object_get(found, "systemSitePackages"));
 	changed |= take_flag(&env->pip, json_object_get(found, "pip"));
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
-		changed |= take_string(detail(env, i), json_object_get(found, details[i].key));
+		changed |= take_word(detail(env, i), json_object_get(found, details[i].key));
 	return changed;
 }
 
@@ -441,9 +459,9 @@ struct environment *environment_from_record(const json_t *record)
 	memcpy(env->id, string_of(record, "id"), sizeof(env->id));
 	env->state = STATE_TRASHED;
 	take_string(&env->entry, json_object_get(record, "entry"));
-	take_string(&env->origin, json_object_get(record, "origin"));
+	word_set(&env->origin, string_of(record, "origin"));
 	for (size_t i = 0; i < ARRAY_LENGTH(details); i++)
-		take_string(detail(env, i), json_object_get(record, details[i].key));
+		word_set(detail(env, i), string_of(record, details[i].key));
 	env->ino = integer_of(record, "ino");
 	env->btime_ns = integer_of(record, "btime");
 	take_flag(&env->system_site_packages, json_object_get(record, "systemSitePackages"));
@@ -452,7 +470,10 @@ struct environment *environment_from_record(const json_t *record)
 	env->deleted_at = integer_of(record, "deletedAt");
 	env->expires_at = integer_of(record, "expiresAt");
 	take_string(&env->location, json_object_get(record, "location"));
-	if (options_fit(json_object_get(record, "options")))
-		env->options = json_dumps(json_object_get(record, "options"), JSON_COMPACT);
+	if (options_fit(json_object_get(record, "options"))) {
+		char *text = json_dumps(json_object_get(record, "options"), JSON_COMPACT);
+		word_set(&env->options, text);
+		free(text);
+	}
 	return env;
 }

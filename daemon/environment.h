@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One environment as the daemon knows it. Plain data, no pointers to other rooms: a copy of it is what
- * crosses to the store thread. All strings are owned; NULL = unknown.
+ * crosses to the store thread. All strings are owned; NULL = unknown. Those that are `const` are words (word.h): many
+ * environments share them, and word_set() changes them. There may be 100,000: a member more is a megabyte.
  */
 #ifndef VENVD_ENVIRONMENT_H
 #define VENVD_ENVIRONMENT_H
 #include <jansson.h>
 #include <stdint.h>
 #include "util.h"
+#include "word.h"
 
-enum environment_state {        /* in the IDL's order */
+enum __attribute__((packed)) environment_state { /* in the IDL's order */
 	STATE_CREATING, STATE_READY, STATE_BROKEN, STATE_MISSING, STATE_TRASHED, STATE_FOREIGN,
 	STATE_COUNT
 };
 
 /* What a row says is under way; what reconcile finishes or rolls back. Only in the catalog. */
-enum environment_intent {
+enum __attribute__((packed)) environment_intent {
 	INTENT_NONE, INTENT_CREATE, INTENT_DELETE, INTENT_PURGE,
 	INTENT_CLAIM,           /* a directory of this identity at its name is complete */
 	INTENT_REBUILD          /* in place, in a directory that is not ours to take away: --clear, --upgrade, elsewhere */
@@ -27,36 +29,43 @@ typedef uint32_t environment_fields;
 
 struct environment {
 	char id[17];
-	char *name;
 	enum environment_state state;
 	enum environment_intent intent;
+	int8_t system_site_packages;    /* -1 unknown, 0, 1 */
+	int8_t pip;                     /* -1 unknown, 0, 1 */
+	int8_t protected;               /* 0, 1: is not deleted */
+	/* Of the index alone, never stored, not copied, as are those at the end: */
+	enum environment_state counted; /* what it is counted as */
+	bool touched : 1;               /* an operation has had it: what was seen of it before is stale */
+
+	char *name;
 	int64_t ino, btime_ns;          /* the directory it is; ino 0: none yet */
-	char *executable;               /* relative: "bin/python" */
-	char *interpreter;
-	char *implementation;
-	char *version;
-	char *prompt;
-	char *project;
-	int system_site_packages;       /* -1 unknown, 0, 1 */
-	int pip;                        /* -1 unknown, 0, 1 */
-	char *origin;                   /* "created", "adopted" */
-	char *creator;                  /* "venv", ... */
+	const char *executable;         /* relative: "bin/python" */
+	const char *interpreter;
+	const char *implementation;
+	const char *version;
+	const char *prompt;
+	const char *project;
+	const char *origin;             /* "created", "adopted" */
+	const char *creator;            /* "venv", ... */
 	int64_t created_at, deleted_at, expires_at, missing_since; /* us, 0 = none */
-	char *problem;
+	const char *problem;
 	char *entry;                    /* trashed: NAME~TIME~ID, its directory in the trash */
 	char *location;                 /* absolute path of one outside the root (create --path); NULL: ROOT/NAME */
-	char *options;                  /* what it was made with: the IDL's Options as compact JSON; NULL: unknown */
+	const char *options;            /* what it was made with: the IDL's Options as compact JSON; NULL: unknown */
 	char *new_name;                 /* the one that it is being given by a rename under way; NULL */
-	int protected;                  /* 0, 1: is not deleted */
 
-	/* Of the index alone, never stored, not copied: */
+	int64_t looked;                 /* the mark of what was last looked into (orders.h); 0: it is to be looked into */
+
 	const void *busy;               /* the operation that owns this name now; NULL = none */
-	bool touched;                   /* an operation has had it: what was seen of it before is stale */
+	struct environment *next;       /* in the index's hash */
+	struct node *node;              /* its place in the trash's order; NULL while it is live */
 };
 
 struct environment *environment_new(const char *name);          /* a fresh id, state creating */
+struct environment *environment_empty(void);                    /* without id and name: both are to come */
 struct environment *environment_copy(const struct environment *);
-/* Everything but `busy` and `touched` becomes what it is in from, which has the same id and name. */
+/* Everything that is not the index's becomes what it is in from, which has the same id and name. */
 void environment_assign(struct environment *, const struct environment *from);
 void environment_free(struct environment *);
 

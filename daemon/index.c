@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The environments in memory. Sorted arrays (live by name; the trash by name, the newest first; the live ones
- * elsewhere by location), a hash of the ids, and a heap of the trash by expiry, all of the same nodes. Insertion
+ * elsewhere by location), a hash of the ids, and a heap of the trash by expiry. Insertion
  * moves what lies behind, which for 100,000 pointers is some tens of microseconds, and nothing
  * where names come in order.
  *
- * A node keeps its own copy of what it is sorted and counted by (state, deletion, expiry): whoever
- * changes those in an environment and then says so finds it again, and the counts are those of the
- * nodes. A location never changes while its environment is live. Invariants: live names are unique; ids need not be (a trash entry may have been copied by
- * hand), so a node is always looked for by its environment's address. Says nothing to the store,
- * nor to anybody else.
+ * What the index itself has to remember of an environment lies in it (`counted`, `next`, `node`): with 100,000 of
+ * them, a block of memory each would be felt. Only one in the trash has a node, which keeps a copy of what it is sorted
+ * by (deletion, expiry): whoever changes those in an environment and then says so finds it again; likewise the counts
+ * are those of `counted`. A location never changes while its environment is live. Invariants: live names are unique;
+ * ids need not be (a trash entry may have been copied by hand), so a link of the hash is always looked for by its
+ * environment's address. Says nothing to the store, nor to anybody else.
  */
 #include <assert.h>
 #include <string.h>
@@ -17,16 +18,13 @@
 #include "index.h"
 
 struct node {
-	struct environment *env;
-	struct node *next;              /* in its bucket */
-	enum environment_state state;   /* as counted */
 	int64_t deleted_at;             /* as sorted */
 	int64_t expires_at;             /* as in the heap */
 	size_t heap_at;
 };
 
 struct list {
-	struct node **nodes;
+	struct environment **envs;
 	size_t count, size;
 };
 
@@ -34,7 +32,7 @@ struct index {
 	struct list live, trash;        /* sorted */
 	struct list located;            /* sorted: the live ones that have a location, by that */
 	struct list due;                /* a heap: the trash by expiry, the earliest first */
-	struct node **buckets;
+	struct environment **buckets;
 	size_t bucket_count;            /* a power of two */
 	size_t counts[STATE_COUNT];
 	void (*changed)(const struct environment *, void *);
@@ -43,34 +41,34 @@ struct index {
 
 /* --- arrays -------------------------------------------------------------------------------- */
 
-static void list_insert(struct list *list, size_t at, struct node *node)
+static void list_insert(struct list *list, size_t at, struct environment *env)
 {
 	if (list->count == list->size) {
 		list->size = list->size ? list->size * 2 : 64;
-		list->nodes = xreallocarray(list->nodes, list->size, sizeof(struct node *));
+		list->envs = xreallocarray(list->envs, list->size, sizeof(struct environment *));
 	}
-	memmove(&list->nodes[at + 1], &list->nodes[at], (list->count - at) * sizeof(struct node *));
-	list->nodes[at] = node;
+	memmove(&list->envs[at + 1], &list->envs[at], (list->count - at) * sizeof(struct environment *));
+	list->envs[at] = env;
 	list->count++;
 }
 
 static void list_remove(struct list *list, size_t at)
 {
 	list->count--;
-	memmove(&list->nodes[at], &list->nodes[at + 1], (list->count - at) * sizeof(struct node *));
+	memmove(&list->envs[at], &list->envs[at + 1], (list->count - at) * sizeof(struct environment *));
 }
 
-/* The first live node whose name is >= name, or > name if `beyond`. */
+/* The first live one whose name is >= name, or > name if `beyond`. */
 static size_t live_position(const struct index *index, const char *name, bool beyond)
 {
 	size_t low = 0, high = index->live.count;
 
 	/* Names mostly come in order, when a catalog or a directory is read. */
-	if (high && strcmp(index->live.nodes[high - 1]->env->name, name) < 0)
+	if (high && strcmp(index->live.envs[high - 1]->name, name) < 0)
 		return high;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		int order = strcmp(index->live.nodes[middle]->env->name, name);
+		int order = strcmp(index->live.envs[middle]->name, name);
 		if (order < 0 || (beyond && order == 0))
 			low = middle + 1;
 		else
@@ -80,16 +78,16 @@ static size_t live_position(const struct index *index, const char *name, bool be
 }
 
 /* The order of the trash: name, then the newest first, then the id. */
-static int trash_order(const struct node *node, const char *name, int64_t deleted_at,
+static int trash_order(const struct environment *env, const char *name, int64_t deleted_at,
     const char *id)
 {
-	int order = strcmp(node->env->name, name);
+	int order = strcmp(env->name, name);
 
 	if (order)
 		return order;
-	if (node->deleted_at != deleted_at)
-		return node->deleted_at > deleted_at ? -1 : 1;
-	return strcmp(node->env->id, id);
+	if (env->node->deleted_at != deleted_at)
+		return env->node->deleted_at > deleted_at ? -1 : 1;
+	return strcmp(env->id, id);
 }
 
 static size_t trash_position(const struct index *index, const char *name, int64_t deleted_at,
@@ -99,7 +97,7 @@ static size_t trash_position(const struct index *index, const char *name, int64_
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		int order = trash_order(index->trash.nodes[middle], name, deleted_at, id);
+		int order = trash_order(index->trash.envs[middle], name, deleted_at, id);
 		if (order < 0 || (beyond && order == 0))
 			low = middle + 1;
 		else
@@ -115,7 +113,7 @@ static size_t location_position(const struct index *index, const char *path, siz
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		const char *location = index->located.nodes[middle]->env->location;
+		const char *location = index->located.envs[middle]->location;
 		int order = strncmp(location, path, len);
 		if (order < 0)
 			low = middle + 1;
@@ -133,48 +131,48 @@ static bool due_before(const struct node *a, const struct node *b)
 	return (uint64_t)a->expires_at - 1 < (uint64_t)b->expires_at - 1;
 }
 
-static void due_put(struct index *index, size_t at, struct node *node)
+static void due_put(struct index *index, size_t at, struct environment *env)
 {
-	index->due.nodes[at] = node;
-	node->heap_at = at;
+	index->due.envs[at] = env;
+	env->node->heap_at = at;
 }
 
-/* Moves node from the hole `at` to where it belongs, up or down. */
-static void due_settle(struct index *index, size_t at, struct node *node)
+/* Moves env from the hole `at` to where it belongs, up or down. */
+static void due_settle(struct index *index, size_t at, struct environment *env)
 {
-	struct node **heap = index->due.nodes;
+	struct environment **heap = index->due.envs;
 
-	for (; at && due_before(node, heap[(at - 1) / 2]); at = (at - 1) / 2)
+	for (; at && due_before(env->node, heap[(at - 1) / 2]->node); at = (at - 1) / 2)
 		due_put(index, at, heap[(at - 1) / 2]);
 	for (;;) {
 		size_t child = 2 * at + 1;
-		if (child + 1 < index->due.count && due_before(heap[child + 1], heap[child]))
+		if (child + 1 < index->due.count && due_before(heap[child + 1]->node, heap[child]->node))
 			child++;
-		if (child >= index->due.count || !due_before(heap[child], node))
+		if (child >= index->due.count || !due_before(heap[child]->node, env->node))
 			break;
 		due_put(index, at, heap[child]);
 		at = child;
 	}
-	due_put(index, at, node);
+	due_put(index, at, env);
 }
 
-static void due_add(struct index *index, struct node *node)
+static void due_add(struct index *index, struct environment *env)
 {
-	list_insert(&index->due, index->due.count, node);
-	due_settle(index, index->due.count - 1, node);
+	list_insert(&index->due, index->due.count, env);
+	due_settle(index, index->due.count - 1, env);
 }
 
-static void due_remove(struct index *index, struct node *node)
+static void due_remove(struct index *index, const struct environment *env)
 {
-	struct node *last = index->due.nodes[--index->due.count];
+	struct environment *last = index->due.envs[--index->due.count];
 
-	if (last != node)
-		due_settle(index, node->heap_at, last);
+	if (last != env)
+		due_settle(index, env->node->heap_at, last);
 }
 
 /* --- the hash of ids ----------------------------------------------------------------------- */
 
-static struct node **bucket(const struct index *index, const char *id)
+static struct environment **bucket(const struct index *index, const char *id)
 {
 	/* FNV-1a: ids are random, but a catalog is a file. */
 	uint64_t hash = 0xcbf29ce484222325u;
@@ -184,31 +182,32 @@ static struct node **bucket(const struct index *index, const char *id)
 	return &index->buckets[(hash ^ hash >> 32) & (index->bucket_count - 1)];
 }
 
-static void hash_add(struct index *index, struct node *node)
+static void hash_add(struct index *index, struct environment *env)
 {
-	struct node **head = bucket(index, node->env->id);
+	struct environment **head = bucket(index, env->id);
 
-	node->next = *head;
-	*head = node;
+	env->next = *head;
+	*head = env;
 }
 
+/* Seldom and by much: each time every environment is touched. */
 static void hash_grow(struct index *index)
 {
 	free(index->buckets);
-	index->bucket_count = index->bucket_count ? index->bucket_count * 2 : 256;
-	index->buckets = xcalloc(index->bucket_count, sizeof(struct node *));
+	index->bucket_count = index->bucket_count ? index->bucket_count * 4 : 256;
+	index->buckets = xcalloc(index->bucket_count, sizeof(struct environment *));
 	for (size_t i = 0; i < index->live.count; i++)
-		hash_add(index, index->live.nodes[i]);
+		hash_add(index, index->live.envs[i]);
 	for (size_t i = 0; i < index->trash.count; i++)
-		hash_add(index, index->trash.nodes[i]);
+		hash_add(index, index->trash.envs[i]);
 }
 
-/* The link that points at the node of env, which must be there. */
-static struct node **hash_link(const struct index *index, const struct environment *env)
+/* The link that points at env, which must be there. */
+static struct environment **hash_link(const struct index *index, const struct environment *env)
 {
-	struct node **link = bucket(index, env->id);
+	struct environment **link = bucket(index, env->id);
 
-	while (*link && (*link)->env != env)
+	while (*link && *link != env)
 		link = &(*link)->next;
 	assert(*link);
 	return link;
@@ -216,52 +215,51 @@ static struct node **hash_link(const struct index *index, const struct environme
 
 /* --- both parts ---------------------------------------------------------------------------- */
 
-/* Puts node into the part that the state says, and counts it. */
-static void enter(struct index *index, struct node *node, enum environment_state state)
+/* Puts env into the part that the state says, and counts it. */
+static void enter(struct index *index, struct environment *env, enum environment_state state)
 {
-	struct environment *env = node->env;
-
-	env->state = node->state = state;
+	env->state = env->counted = state;
 	index->counts[state]++;
 	if (state == STATE_TRASHED) {
-		node->deleted_at = env->deleted_at;
-		node->expires_at = env->expires_at;
+		env->node = xcalloc(1, sizeof(*env->node));
+		env->node->deleted_at = env->deleted_at;
+		env->node->expires_at = env->expires_at;
 		list_insert(&index->trash,
-		    trash_position(index, env->name, env->deleted_at, env->id, true), node);
-		due_add(index, node);
+		    trash_position(index, env->name, env->deleted_at, env->id, true), env);
+		due_add(index, env);
 	} else {
 		size_t at = live_position(index, env->name, false);
-		assert(!index_get(index, env->name));
-		list_insert(&index->live, at, node);
+		assert(at == index->live.count || strcmp(index->live.envs[at]->name, env->name) != 0);
+		list_insert(&index->live, at, env);
 		if (env->location)
 			list_insert(&index->located,
-			    location_position(index, env->location, strlen(env->location)), node);
+			    location_position(index, env->location, strlen(env->location)), env);
 	}
 }
 
-/* Where node is, which must be there: at `at` or behind others that sort the same. */
-static void list_take(struct list *list, size_t at, const struct node *node)
+/* Where env is, which must be there: at `at` or behind others that sort the same. */
+static void list_take(struct list *list, size_t at, const struct environment *env)
 {
-	while (at < list->count && list->nodes[at] != node)
+	while (at < list->count && list->envs[at] != env)
 		at++;
 	assert(at < list->count);
 	list_remove(list, at);
 }
 
-static void leave(struct index *index, struct node *node)
+static void leave(struct index *index, struct environment *env)
 {
-	const struct environment *env = node->env;
-
-	index->counts[node->state]--;
-	if (node->state == STATE_TRASHED) {
-		list_take(&index->trash, trash_position(index, env->name, node->deleted_at, env->id, false), node);
-		due_remove(index, node);
+	index->counts[env->counted]--;
+	if (env->counted == STATE_TRASHED) {
+		list_take(&index->trash, trash_position(index, env->name, env->node->deleted_at, env->id, false), env);
+		due_remove(index, env);
+		free(env->node);
+		env->node = NULL;
 		return;
 	}
-	list_take(&index->live, live_position(index, env->name, false), node);
+	list_take(&index->live, live_position(index, env->name, false), env);
 	if (env->location)
 		list_take(&index->located,
-		    location_position(index, env->location, strlen(env->location)), node);
+		    location_position(index, env->location, strlen(env->location)), env);
 }
 
 struct index *index_new(void)
@@ -275,10 +273,10 @@ struct index *index_new(void)
 static void list_free(struct list *list)
 {
 	for (size_t i = 0; i < list->count; i++) {
-		environment_free(list->nodes[i]->env);
-		free(list->nodes[i]);
+		free(list->envs[i]->node);
+		environment_free(list->envs[i]);
 	}
-	free(list->nodes);
+	free(list->envs);
 }
 
 void index_free(struct index *index)
@@ -287,8 +285,8 @@ void index_free(struct index *index)
 		return;
 	list_free(&index->live);
 	list_free(&index->trash);
-	free(index->located.nodes);
-	free(index->due.nodes);
+	free(index->located.envs);
+	free(index->due.envs);
 	free(index->buckets);
 	free(index);
 }
@@ -297,9 +295,9 @@ struct environment *index_get(const struct index *index, const char *name)
 {
 	size_t at = live_position(index, name, false);
 
-	if (at == index->live.count || strcmp(index->live.nodes[at]->env->name, name) != 0)
+	if (at == index->live.count || strcmp(index->live.envs[at]->name, name) != 0)
 		return NULL;
-	return index->live.nodes[at]->env;
+	return index->live.envs[at];
 }
 
 struct environment *index_get_location(const struct index *index, const char *path)
@@ -308,20 +306,20 @@ struct environment *index_get_location(const struct index *index, const char *pa
 		if (path[len] != '\0' && path[len] != '/')
 			continue;
 		size_t at = location_position(index, path, len);
-		const char *location = at < index->located.count ? index->located.nodes[at]->env->location : "";
+		const char *location = at < index->located.count ? index->located.envs[at]->location : "";
 		if (strncmp(location, path, len) == 0 && location[len] == '\0')
-			return index->located.nodes[at]->env;
+			return index->located.envs[at];
 	}
 	return NULL;
 }
 
 struct environment *index_get_id(const struct index *index, const char *id)
 {
-	struct node *node = *bucket(index, id);
+	struct environment *env = *bucket(index, id);
 
-	while (node && strcmp(node->env->id, id) != 0)
-		node = node->next;
-	return node ? node->env : NULL;
+	while (env && strcmp(env->id, id) != 0)
+		env = env->next;
+	return env;
 }
 
 struct environment *index_trash_get(const struct index *index, const char *name,
@@ -330,7 +328,7 @@ struct environment *index_trash_get(const struct index *index, const char *name,
 	size_t at = trash_position(index, name, INT64_MAX, "", false);
 
 	for (; at < index->trash.count; at++) {
-		struct environment *env = index->trash.nodes[at]->env;
+		struct environment *env = index->trash.envs[at];
 		if (strcmp(env->name, name) != 0)
 			break;
 		if (!id_or_null || strcmp(env->id, id_or_null) == 0)
@@ -353,24 +351,21 @@ static void tell(const struct index *index, const struct environment *env)
 
 void index_add(struct index *index, struct environment *env)
 {
-	struct node *node = xcalloc(1, sizeof(*node));
-
-	if (index->live.count + index->trash.count >= index->bucket_count)
+	if (index->live.count + index->trash.count >= index->bucket_count * 2)
 		hash_grow(index);
-	node->env = env;
-	enter(index, node, env->state);
-	hash_add(index, node);
+	enter(index, env, env->state);
+	hash_add(index, env);
 	tell(index, env);
 }
 
 struct environment *index_take(struct index *index, struct environment *env)
 {
-	struct node **link = hash_link(index, env), *node = *link;
+	struct environment **link = hash_link(index, env);
 
 	tell(index, env);
-	*link = node->next;
-	leave(index, node);
-	free(node);
+	*link = env->next;
+	env->next = NULL;
+	leave(index, env);
 	return env;
 }
 
@@ -381,10 +376,8 @@ void index_remove(struct index *index, struct environment *env)
 
 static void move(struct index *index, struct environment *env, enum environment_state state)
 {
-	struct node *node = *hash_link(index, env);
-
-	leave(index, node);
-	enter(index, node, state);
+	leave(index, env);
+	enter(index, env, state);
 	tell(index, env);
 }
 
@@ -401,12 +394,10 @@ void index_from_trash(struct index *index, struct environment *env, enum environ
 
 void index_set_state(struct index *index, struct environment *env, enum environment_state state)
 {
-	struct node *node = *hash_link(index, env);
-
-	assert(state != STATE_TRASHED && node->state != STATE_TRASHED);
-	index->counts[node->state]--;
+	assert(state != STATE_TRASHED && env->counted != STATE_TRASHED);
+	index->counts[env->counted]--;
 	index->counts[state]++;
-	env->state = node->state = state;
+	env->state = env->counted = state;
 	tell(index, env);
 }
 
@@ -414,7 +405,7 @@ struct environment *index_next(const struct index *index, const char *after)
 {
 	size_t at = after ? live_position(index, after, true) : 0;
 
-	return at < index->live.count ? index->live.nodes[at]->env : NULL;
+	return at < index->live.count ? index->live.envs[at] : NULL;
 }
 
 struct environment *index_trash_next(const struct index *index, const char *after_name,
@@ -423,14 +414,14 @@ struct environment *index_trash_next(const struct index *index, const char *afte
 	size_t at = after_name ?
 	    trash_position(index, after_name, after_deleted_at, after_id, true) : 0;
 
-	return at < index->trash.count ? index->trash.nodes[at]->env : NULL;
+	return at < index->trash.count ? index->trash.envs[at] : NULL;
 }
 
 struct environment *index_trash_due(const struct index *index)
 {
-	if (!index->due.count || index->due.nodes[0]->expires_at == 0)
+	if (!index->due.count || index->due.envs[0]->node->expires_at == 0)
 		return NULL;
-	return index->due.nodes[0]->env;
+	return index->due.envs[0];
 }
 
 size_t index_count(const struct index *index, enum environment_state state)

@@ -99,7 +99,7 @@ void method_adopt(struct venvd *v, struct request *r)
 	struct adoption *a = xcalloc(1, sizeof(*a));
 	struct environment *env = environment_new(name);
 	env->location = xstrdup(request_string(r, "path"));
-	env->origin = xstrdup("adopted");
+	word_set(&env->origin, "adopted");
 	index_add(v->index, env);
 	a->op.cancel = adopt_cancel;
 	operation_begin(&a->op, v, r, env);

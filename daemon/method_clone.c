@@ -82,8 +82,7 @@ static void cloning_discarded(enum error_code code, const json_t *result, void *
 	/* It is whole if it is there, and the next start keeps it. */
 	log_error("the copy '%s' could not be taken away: %s", env->name, job_reason(code, result));
 	operation_take_back(&c->op);
-	free(env->problem);
-	env->problem = xstrdup("its creation failed, and what was made could not be taken away");
+	word_set(&env->problem, "its creation failed, and what was made could not be taken away");
 	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
 	operation_error(&c->op, c->error, json_incref(c->error_parameters));
 	cloning_free(c);
@@ -175,10 +174,9 @@ static struct environment *cloning_environment(const struct environment *source,
 	struct environment *env = environment_copy(source);
 	id_new(env->id);
 	free(env->name);
-	free(env->origin);
 	free(env->location);
 	env->name = xstrdup(to);
-	env->origin = xstrdup("created");
+	word_set(&env->origin, "created");
 	env->location = NULL;
 	env->state = STATE_CREATING;
 	env->protected = 0;

@@ -344,8 +344,7 @@ static void reconcile_discarded(enum error_code code, const json_t *result, void
 		json_array_append_new(rec->stage, reconcile_stage_entry(back->env));
 		reconcile_unmade(rec, back->env);
 	} else {
-		free(back->env->problem);
-		back->env->problem = xstrdup("its creation was interrupted, and it could not be taken back");
+		word_set(&back->env->problem, "its creation was interrupted, and it could not be taken back");
 		index_set_state(v->index, back->env, STATE_BROKEN);
 	}
 	free(back);
@@ -505,7 +504,7 @@ static struct environment *reconcile_from_entry(const char *entry)
 		return NULL;
 	struct environment *env = environment_new(name);
 	env->deleted_at = strtoll(tilde + 1, NULL, 10);
-	env->origin = xstrdup("adopted");
+	word_set(&env->origin, "adopted");
 	return env;
 }
 

@@ -42,7 +42,7 @@ static void seen_replace(struct venvd *v, struct environment *env, const json_t 
 	log_info("'%s' is another directory than the one that was known", env->name);
 	store_drop(v->store, env->id, NULL, NULL);
 	index_remove(v->index, env);
-	other->origin = xstrdup("adopted");
+	word_set(&other->origin, "adopted");
 	other->location = location;
 	environment_take_inspection(other, found);
 	index_add(v->index, other);
@@ -131,8 +131,7 @@ void seen_look(struct venvd *v, const json_t *found)
 	} else if (lost || (emptied && !seen_same(env, found))) {
 		seen_missing(v, env);
 	} else if (emptied) {
-		free(env->problem);
-		env->problem = xstrdup("its pyvenv.cfg is gone");
+		word_set(&env->problem, "its pyvenv.cfg is gone");
 		index_set_state(v->index, env, STATE_BROKEN);
 		store_put(v->store, env, NULL, NULL);
 	} else {
@@ -156,7 +155,7 @@ struct environment *seen_adopt(struct venvd *v, const json_t *found)
 	    (strcmp(what, "environment") != 0 && strcmp(what, "foreign") != 0))
 		return NULL;
 	struct environment *env = environment_new(name);
-	env->origin = xstrdup("adopted");
+	word_set(&env->origin, "adopted");
 	environment_take_inspection(env, found);
 	index_add(v->index, env);
 	return env;

@@ -11,23 +11,48 @@ static struct environment *full(void)
 	env->intent = INTENT_DELETE;
 	env->ino = 4711;
 	env->btime_ns = 1700000000123456789;
-	env->executable = xstrdup("bin/python");
-	env->interpreter = xstrdup("/usr/bin/python3.11");
-	env->implementation = xstrdup("cpython");
-	env->version = xstrdup("3.11.2");
-	env->prompt = xstrdup("a \"b\"");
-	env->project = xstrdup("/src/\xc3\xa4");
+	env->executable = word("bin/python");
+	env->interpreter = word("/usr/bin/python3.11");
+	env->implementation = word("cpython");
+	env->version = word("3.11.2");
+	env->prompt = word("a \"b\"");
+	env->project = word("/src/\xc3\xa4");
 	env->system_site_packages = 0;
 	env->pip = 1;
-	env->origin = xstrdup("created");
-	env->creator = xstrdup("venv");
+	env->origin = word("created");
+	env->creator = word("venv");
 	env->created_at = 1700000000123456;
 	env->deleted_at = 1700000000000001;
 	env->expires_at = INT64_MAX;
 	env->missing_since = 3;
-	env->problem = xstrdup("it is 'broken'");
+	env->problem = word("it is 'broken'");
 	env->entry = xstrdup("projA~1~2");
 	return env;
+}
+
+/* What many say is there once, as long as somebody says it. */
+static void words(void **state)
+{
+	struct environment *env = environment_new("a");
+	char text[] = "/usr/bin/python3";
+
+	(void)state;
+	word_set(&env->interpreter, text);
+	word_set(&env->version, "3.11.2");
+	assert_ptr_not_equal(env->interpreter, text);
+	struct environment *copy = environment_copy(env);
+	assert_ptr_equal(copy->interpreter, env->interpreter);
+	word_set(&copy->interpreter, "/opt/python3");
+	assert_string_equal(env->interpreter, text);
+	word_set(&copy->interpreter, env->interpreter);
+	assert_ptr_equal(copy->interpreter, env->interpreter);
+	environment_free(env);
+	assert_string_equal(copy->interpreter, text);
+	word_set(&copy->interpreter, copy->interpreter);
+	assert_string_equal(copy->interpreter, text);
+	word_set(&copy->interpreter, NULL);
+	assert_null(copy->interpreter);
+	environment_free(copy);
 }
 
 static void json_equals(const struct environment *env, const char *root, environment_fields fields,
@@ -87,8 +112,8 @@ static void elsewhere(void **state)
 	(void)state;
 	env->state = STATE_READY;
 	env->location = xstrdup("/src/a b/.venv");
-	env->executable = xstrdup("bin/python");
-	env->options = xstrdup("{\"python\":[\"3.12\"],\"copies\":true}");
+	env->executable = word("bin/python");
+	env->options = word("{\"python\":[\"3.12\"],\"copies\":true}");
 	json_equals(env, "/r", environment_field_bit("path") | environment_field_bit("executable") |
 	    environment_field_bit("options"), "{\"name\":\"a\",\"path\":\"/src/a b/.venv\","
 	    "\"executable\":\"/src/a b/.venv/bin/python\","
@@ -116,7 +141,7 @@ static void assignments(void **state)
 	(void)state;
 	env->busy = env;
 	env->touched = true;
-	env->problem = xstrdup("old");
+	env->problem = word("old");
 	environment_assign(env, from);
 	environment_add_json(&a, env, "/r", FIELDS_ALL);
 	environment_add_json(&b, from, "/r", FIELDS_ALL);
@@ -339,6 +364,7 @@ static void unfit_records(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(words),
 		cmocka_unit_test(fresh),
 		cmocka_unit_test(everything),
 		cmocka_unit_test(elsewhere),

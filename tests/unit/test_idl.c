@@ -328,15 +328,15 @@ static void environments_fit(void **state)
 	struct environment *env = environment_new("projA");
 
 	(void)state;
-	env->executable = xstrdup("bin/python");
-	env->interpreter = xstrdup("/usr/bin/python3");
-	env->implementation = xstrdup("cpython");
-	env->version = xstrdup("3.11.2");
-	env->prompt = xstrdup("p");
-	env->project = xstrdup("/p");
-	env->origin = xstrdup("created");
-	env->creator = xstrdup("venv");
-	env->problem = xstrdup("none");
+	env->executable = word("bin/python");
+	env->interpreter = word("/usr/bin/python3");
+	env->implementation = word("cpython");
+	env->version = word("3.11.2");
+	env->prompt = word("p");
+	env->project = word("/p");
+	env->origin = word("created");
+	env->creator = word("venv");
+	env->problem = word("none");
 	env->system_site_packages = 0;
 	env->pip = 1;
 	env->created_at = env->deleted_at = env->expires_at = 5;

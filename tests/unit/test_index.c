@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "bounds.h"
 #include "unit.h"
 #include "index.h"
 
@@ -47,6 +48,35 @@ static void empty(void **state)
 		assert_int_equal(index_count(index, (enum environment_state)s), 0);
 	index_free(index);
 	index_free(NULL);
+}
+
+/* As many as a root may hold, and one more, not all of them in order; then some go. */
+static void more_than_a_root_holds(void **state)
+{
+	struct index *index = index_new();
+	char name[16];
+
+	(void)state;
+	for (int late = 0; late < 2; late++)
+		for (int i = 0; i <= LIMIT_ENVIRONMENTS; i++) {
+			snprintf(name, sizeof(name), "e%06d", i);
+			if ((i % 200 == 0) == late)
+				add(index, name, STATE_READY);
+		}
+	assert_int_equal(index_count(index, STATE_READY), LIMIT_ENVIRONMENTS + 1);
+	for (int i = 0; i <= LIMIT_ENVIRONMENTS; i += 100) {
+		snprintf(name, sizeof(name), "e%06d", i);
+		index_remove(index, index_get(index, name));
+	}
+	int i = 0;
+	for (const struct environment *env = index_next(index, NULL); env; env = index_next(index, env->name), i++) {
+		i += i % 100 == 0;
+		snprintf(name, sizeof(name), "e%06d", i);
+		assert_string_equal(env->name, name);
+		assert_ptr_equal(index_get_id(index, env->id), env);
+	}
+	assert_int_equal(i, LIMIT_ENVIRONMENTS);        /* the last one has gone */
+	index_free(index);
 }
 
 static void locations(void **state)
@@ -365,6 +395,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(empty),
 		cmocka_unit_test(locations),
+		cmocka_unit_test(more_than_a_root_holds),
 		cmocka_unit_test(cursors_survive),
 		cmocka_unit_test(trash_is_ordered),
 		cmocka_unit_test(changed_keys),
