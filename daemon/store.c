@@ -25,6 +25,7 @@
 #include "paths.h"
 #include "store_file.h"
 #include "store_exchange.h"
+#include "store_row.h"
 
 #define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
 #define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
@@ -42,6 +43,9 @@ static const char schema_002[] =
 static const char schema_003[] =
 #include "003-rename-protect.sql.inc"
 ;
+static const char schema_004[] =
+#include "004-looked.sql.inc"
+;
 
 /* Each in a transaction of its own; its text ends with PRAGMA user_version = its number. */
 static const struct {
@@ -51,10 +55,9 @@ static const struct {
 	{ 1, schema_001 },
 	{ 2, schema_002 },
 	{ 3, schema_003 },
+	{ 4, schema_004 },
 };
 #define SCHEMA_VERSION (migrations[ARRAY_LENGTH(migrations) - 1].version)
-
-static const char *const intents[] = { "none", "create", "delete", "purge", "claim", "rebuild" };
 
 enum statement {
 	PUT = STORE_OP_PUT, DROP = STORE_OP_DROP, PUT_REQUEST = STORE_OP_PUT_REQUEST,
@@ -62,28 +65,23 @@ enum statement {
 	BEGIN, COMMIT, ROLLBACK, TRIM_REQUESTS, LOAD, LOAD_REQUESTS, STATEMENT_COUNT
 };
 
-#define COLUMNS "id, name, state, intent, ino, btime_ns, executable, interpreter, " \
-	"implementation, version, prompt, project, system_site_packages, pip, origin, creator, " \
-	"created_at, deleted_at, expires_at, missing_since, problem, entry, location, options, new_name, protected"
-#define REQUEST_COLUMNS "id, method, fingerprint, environment_id, error, parameters, at_us"
-
 static const char *const statements[STATEMENT_COUNT] = {
 	[BEGIN] = "BEGIN IMMEDIATE",
 	[COMMIT] = "COMMIT",
 	[ROLLBACK] = "ROLLBACK",
-	[PUT] = "INSERT OR REPLACE INTO environment (" COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
+	[PUT] = "INSERT OR REPLACE INTO environment (" ROW_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6,"
 	    " ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,"
-	    " ?23, ?24, ?25, ?26)",
+	    " ?23, ?24, ?25, ?26, ?27)",
 	[DROP] = "DELETE FROM environment WHERE id = ?1",
-	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" REQUEST_COLUMNS ")"
+	[PUT_REQUEST] = "INSERT OR REPLACE INTO request (" ROW_REQUEST_COLUMNS ")"
 	    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
 	[DROP_REQUEST] = "DELETE FROM request WHERE id = ?1",
 	[DROP_REQUESTS] = "DELETE FROM request WHERE at_us < ?1",
 	[TRIM_REQUESTS] = "DELETE FROM request WHERE at_us <="
 	    " (SELECT at_us FROM request ORDER BY at_us DESC LIMIT 1 OFFSET ?1)",
-	[LOAD] = "SELECT " COLUMNS " FROM environment ORDER BY name, id",
+	[LOAD] = "SELECT " ROW_COLUMNS " FROM environment",
 	/* The '+' keeps it from the index: quick_check does not see whether rows are missing there. */
-	[LOAD_REQUESTS] = "SELECT " REQUEST_COLUMNS " FROM request ORDER BY +at_us",
+	[LOAD_REQUESTS] = "SELECT " ROW_REQUEST_COLUMNS " FROM request ORDER BY +at_us",
 };
 
 struct store {
@@ -94,6 +92,7 @@ struct store {
 	bool log_lengthened;            /* or there was no room for it */
 	unsigned requests_put;          /* since they were last trimmed */
 	struct store_queue kept;        /* the thread's own */
+	struct row_list rows;           /* read when the file was opened, until somebody loads them */
 
 	bool started;
 	pthread_t thread;
@@ -149,12 +148,15 @@ static int pragma_number(sqlite3 *db, const char *sql, int *ret)
 	return rc == SQLITE_DONE ? SQLITE_ERROR : rc;
 }
 
-/* The first complaint of the check, owned; NULL if there is none. */
-static char *quick_check(sqlite3 *db, int *rc)
+/* The first complaint of the check, owned; NULL if there is none. It evaluates the schema's CHECKs only if `all`: they are
+ * most of its time, and each row is held against the same rules when it is read (row_list_read). */
+static char *quick_check(sqlite3 *db, bool all, int *rc)
 {
 	sqlite3_stmt *stmt = NULL;
 	char *complaint = NULL;
 
+	if (!all)
+		sqlite3_exec(db, "PRAGMA ignore_check_constraints = ON", NULL, NULL, NULL);
 	*rc = sqlite3_prepare_v2(db, "PRAGMA quick_check(1)", -1, &stmt, NULL);
 	if (*rc == SQLITE_OK && (*rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 		const char *said = (const char *)sqlite3_column_text(stmt, 0);
@@ -163,6 +165,8 @@ static char *quick_check(sqlite3 *db, int *rc)
 		*rc = SQLITE_OK;
 	}
 	sqlite3_finalize(stmt);
+	if (!all && *rc == SQLITE_OK)
+		*rc = sqlite3_exec(db, "PRAGMA ignore_check_constraints = OFF", NULL, NULL, NULL);
 	return complaint;
 }
 
@@ -290,6 +294,15 @@ static void close_db(struct store *store)
 	store->db = NULL;
 }
 
+/* A row that the schema would not have let in is damage, too. */
+static int read_rows(struct store *store, struct attempt *attempt)
+{
+	int rc = row_list_read(&store->rows, store->prepared[LOAD], &attempt->why);
+
+	attempt->damaged = attempt->why != NULL;
+	return rc;
+}
+
 static struct attempt attempt_open(struct store *store, const char *root)
 {
 	struct attempt attempt = { 0 };
@@ -302,13 +315,15 @@ static struct attempt attempt_open(struct store *store, const char *root)
 		rc = sqlite3_exec(store->db, "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
 		    "PRAGMA journal_size_limit = 8388608;", NULL, NULL, NULL);
 	if (rc == SQLITE_OK && !attempt.why) {
-		attempt.why = quick_check(store->db, &rc);
+		attempt.why = quick_check(store->db, version != SCHEMA_VERSION, &rc);
 		attempt.damaged = attempt.why != NULL;
 	}
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = migrate(store, version);
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = prepare(store);
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = read_rows(store, &attempt);
 	if (rc != SQLITE_OK && !attempt.why)
 		failed(store, &attempt, rc);
 	if (attempt.why)
@@ -360,141 +375,25 @@ struct store *store_open(int state_fd, const char *root, char **ret_why, char **
 	return store;
 }
 
-/* --- rows ---------------------------------------------------------------------------------- */
-
-static char *column_text(sqlite3_stmt *stmt, int i)
-{
-	return xstrdup((const char *)sqlite3_column_text(stmt, i));
-}
-
-/* The columns of COLUMNS, in its order. The id is the first, apart, for it is no pointer. */
-enum column { TEXT, INTEGER, FLAG, STATE, INTENT };
-
-static const struct {
-	enum column type;
-	size_t offset;
-} columns[] = {
-#define COLUMN(type, member) { type, offsetof(struct environment, member) }
-	COLUMN(TEXT, name), COLUMN(STATE, state), COLUMN(INTENT, intent), COLUMN(INTEGER, ino),
-	COLUMN(INTEGER, btime_ns), COLUMN(TEXT, executable), COLUMN(TEXT, interpreter),
-	COLUMN(TEXT, implementation), COLUMN(TEXT, version), COLUMN(TEXT, prompt),
-	COLUMN(TEXT, project), COLUMN(FLAG, system_site_packages), COLUMN(FLAG, pip),
-	COLUMN(TEXT, origin), COLUMN(TEXT, creator), COLUMN(INTEGER, created_at),
-	COLUMN(INTEGER, deleted_at), COLUMN(INTEGER, expires_at), COLUMN(INTEGER, missing_since),
-	COLUMN(TEXT, problem), COLUMN(TEXT, entry),
-	COLUMN(TEXT, location), COLUMN(TEXT, options), COLUMN(TEXT, new_name), COLUMN(FLAG, protected),
-};
-
-/* The schema's checks have seen to it that the word is one of ours. */
-static enum environment_intent intent_from_name(const char *name)
-{
-	size_t i = ARRAY_LENGTH(intents) - 1;
-
-	while (i && strcmp(intents[i], name) != 0)
-		i--;
-	return (enum environment_intent)i;
-}
-
-static void load_column(sqlite3_stmt *stmt, int i, enum column type, void *member)
-{
-	const char *text = type == INTEGER || type == FLAG ? NULL : (const char *)sqlite3_column_text(stmt, i);
-
-	switch (type) {
-	case TEXT: *(char **)member = xstrdup(text); break;
-	case INTEGER: *(int64_t *)member = sqlite3_column_int64(stmt, i); break;
-	case FLAG:
-		if (sqlite3_column_type(stmt, i) != SQLITE_NULL)
-			*(int *)member = sqlite3_column_int(stmt, i);
-		break;
-	case STATE:
-		*(enum environment_state *)member = (enum environment_state)environment_state_from_name(text);
-		break;
-	case INTENT: *(enum environment_intent *)member = intent_from_name(text); break;
-	}
-}
-
-static struct environment *row_environment(sqlite3_stmt *stmt)
-{
-	struct environment *env = environment_new(NULL);
-
-	snprintf(env->id, sizeof(env->id), "%s", (const char *)sqlite3_column_text(stmt, 0));
-	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
-		load_column(stmt, (int)i + 1, columns[i].type, (char *)env + columns[i].offset);
-	return env;
-}
-
-static struct store_request *row_request(sqlite3_stmt *stmt)
-{
-	struct store_request *request = xcalloc(1, sizeof(*request));
-
-	request->id = column_text(stmt, 0);
-	request->method = column_text(stmt, 1);
-	snprintf(request->fingerprint, sizeof(request->fingerprint), "%s", (const char *)sqlite3_column_text(stmt, 2));
-	snprintf(request->environment_id, sizeof(request->environment_id), "%s",
-	    (const char *)sqlite3_column_text(stmt, 3));
-	request->error = column_text(stmt, 4);
-	request->parameters = column_text(stmt, 5);
-	request->at_us = sqlite3_column_int64(stmt, 6);
-	return request;
-}
+/* --- reading what is there ------------------------------------------------------------------ */
 
 int store_load(struct store *store, void (*row)(struct environment *, void *),
     void (*request)(struct store_request *, void *), void *arg)
 {
-	sqlite3_stmt *stmt = store->prepared[LOAD];
-	int rc;
+	struct attempt attempt = { 0 };
+	int rc = store->rows.rows ? SQLITE_OK : read_rows(store, &attempt);
 
-	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
-		row(row_environment(stmt), arg);
-	sqlite3_reset(stmt);
-	if (rc != SQLITE_DONE)
+	if (attempt.why)
+		log_error("%s", attempt.why);
+	free(attempt.why);
+	if (attempt.damaged || rc != SQLITE_OK)
 		return -1;
-	stmt = store->prepared[LOAD_REQUESTS];
+	row_list_give(&store->rows, row, arg);
+	sqlite3_stmt *stmt = store->prepared[LOAD_REQUESTS];
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
 		request(row_request(stmt), arg);
 	sqlite3_reset(stmt);
 	return rc == SQLITE_DONE ? 0 : -1;
-}
-
-static void bind_text(sqlite3_stmt *stmt, int i, const char *value)
-{
-	/* Static: the operation outlives the step. */
-	sqlite3_bind_text(stmt, i, value, -1, SQLITE_STATIC);
-}
-
-static void bind_column(sqlite3_stmt *stmt, int i, enum column type, const void *member)
-{
-	switch (type) {
-	case TEXT: bind_text(stmt, i, *(char *const *)member); break;
-	case INTEGER: sqlite3_bind_int64(stmt, i, *(const int64_t *)member); break;
-	case FLAG:
-		/* An unknown one stays unbound, which is NULL. */
-		if (*(const int *)member >= 0)
-			sqlite3_bind_int(stmt, i, *(const int *)member);
-		break;
-	case STATE:
-		bind_text(stmt, i, environment_state_name(*(const enum environment_state *)member));
-		break;
-	case INTENT: bind_text(stmt, i, intents[*(const enum environment_intent *)member]); break;
-	}
-}
-
-static void bind_environment(sqlite3_stmt *stmt, const struct environment *env)
-{
-	bind_text(stmt, 1, env->id);
-	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
-		bind_column(stmt, (int)i + 2, columns[i].type, (const char *)env + columns[i].offset);
-}
-
-static void bind_request(sqlite3_stmt *stmt, const struct store_request *request)
-{
-	bind_text(stmt, 1, request->id);
-	bind_text(stmt, 2, request->method);
-	bind_text(stmt, 3, request->fingerprint);
-	bind_text(stmt, 4, request->environment_id);
-	bind_text(stmt, 5, request->error);
-	bind_text(stmt, 6, request->parameters);
-	sqlite3_bind_int64(stmt, 7, request->at_us);
 }
 
 /* --- groups -------------------------------------------------------------------------------- */
@@ -516,15 +415,15 @@ static int run_op(struct store *store, const struct store_op *op)
 	sqlite3_stmt *stmt = store->prepared[what];
 
 	if (what == PUT)
-		bind_environment(stmt, op->env);
+		row_bind(stmt, op->env);
 	else if (what == DROP || what == DROP_REQUEST)
-		bind_text(stmt, 1, op->id);
+		row_bind_text(stmt, 1, op->id);
 	else if (what == DROP_REQUESTS)
 		sqlite3_bind_int64(stmt, 1, op->older_than_us);
 	int rc = what == PUT_REQUEST ? SQLITE_OK : run(store, what);
 	if (rc != SQLITE_OK || !op->request)
 		return rc;
-	bind_request(store->prepared[PUT_REQUEST], op->request);
+	row_bind_request(store->prepared[PUT_REQUEST], op->request);
 	store->requests_put++;
 	return run(store, PUT_REQUEST);
 }
@@ -792,6 +691,7 @@ void store_close(struct store *store)
 	while ((op = store_queue_take(&store->kept)) || (op = store_queue_take(&store->exchange.queue)))
 		store_op_free(op);
 	close_db(store);
+	row_list_done(&store->rows);
 	if (store->dir_fd >= 0)
 		close(store->dir_fd);
 	store_exchange_done(&store->exchange);

@@ -80,7 +80,7 @@ static void newer_schema(void **state)
 	assert_int_equal(sql(f, "PRAGMA user_version = 99"), SQLITE_OK);
 	assert_null(store_open(f->fd, "/o'b/r", &why, &note));
 	assert_null(note);
-	assert_string_equal(why, "the catalog has schema 99, and this venvd knows only up to 3\n"
+	assert_string_equal(why, "the catalog has schema 99, and this venvd knows only up to 4\n"
 	    "hint: mv '/o'\\''b/r/.venvd/catalog.db' '/o'\\''b/r/.venvd/catalog.db.newer'"
 	    "  # only history is lost, the environments are found again");
 	free(why);
@@ -105,18 +105,18 @@ static void newer_schema_in_the_log(void **state)
 		open_store(f);
 		close_store(f);
 		sqlite3_open(name, &db);
-		sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA user_version = 4", NULL, NULL,
+		sqlite3_exec(db, "PRAGMA journal_mode = WAL; PRAGMA user_version = 5", NULL, NULL,
 		    NULL);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	assert_int_equal(faccessat(f->fd, "catalog.db-wal", F_OK, 0), 0);
 	assert_null(store_open(f->fd, "/r", &why, &note));
-	assert_non_null(strstr(why, "schema 4"));
+	assert_non_null(strstr(why, "schema 5"));
 	free(why);
 	/* It moves aside whole: nothing of it is left in the log. */
 	assert_int_equal(faccessat(f->fd, "catalog.db-wal", F_OK, 0), -1);
-	assert_int_equal(number(f, "PRAGMA user_version"), 4);
+	assert_int_equal(number(f, "PRAGMA user_version"), 5);
 }
 
 static void overwrite(const struct fixture *f, off_t at, size_t len)
@@ -164,11 +164,15 @@ static void damaged(void **state)
 	_cleanup_fd_ int fd = openat(f->fd, "catalog.db", O_RDWR | O_CLOEXEC);
 	assert_int_equal(ftruncate(fd, 6000), 0);
 	expect_damaged(f);
-	/* Words that are not ours. */
-	assert_int_equal(sql(f,
-	    "PRAGMA ignore_check_constraints = ON; UPDATE environment SET state = 'odd'"),
-	    SQLITE_OK);
-	expect_damaged(f);
+	/* Values that the schema lets nobody write: each of its CHECKs, for none is evaluated at a start. */
+	static const char *const unfit[] = { "state = 'odd'", "intent = 'odd'", "id = 'short'", "name = ''", "pip = 2",
+		"system_site_packages = -1", "protected = 7", "new_name = ''", "location = 'relative'" };
+	for (size_t i = 0; i < ARRAY_LENGTH(unfit); i++) {
+		_cleanup_free_ char *update = xasprintf("PRAGMA ignore_check_constraints = ON;"
+		    " UPDATE environment SET %s", unfit[i]);
+		assert_int_equal(sql(f, update), SQLITE_OK);
+		expect_damaged(f);
+	}
 	assert_int_equal(sql(f, "DROP TABLE environment"), SQLITE_OK);
 	assert_int_equal(sql(f, "PRAGMA application_id = 7"), SQLITE_OK);
 	expect_damaged(f);
