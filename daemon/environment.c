@@ -73,6 +73,8 @@ static void index_members(struct environment *env, const struct environment *fro
 {
 	env->counted = from->counted;
 	env->touched = from->touched;
+	env->unseen = from->unseen;
+	env->unrecorded = from->unrecorded;
 	env->busy = from->busy;
 	env->next = from->next;
 	env->node = from->node;
@@ -336,6 +338,7 @@ bool environment_take_inspection(struct environment *env, const json_t *found)
 	changed |= take_integer(&env->ino, integer_of(found, "ino"));
 	changed |= take_integer(&env->btime_ns, integer_of(found, "btime"));
 	changed |= take_integer(&env->missing_since, 0);
+	changed |= take_integer(&env->looked, integer_of(found, "looked"));
 	if (env->created_at == 0)
 		changed |= take_integer(&env->created_at, integer_of(found, "createdAt"));
 	changed |= take_flag(&env->system_site_packages,

@@ -37,6 +37,8 @@ struct environment {
 	/* Of the index alone, never stored, not copied, as are those at the end: */
 	enum environment_state counted; /* what it is counted as */
 	bool touched : 1;               /* an operation has had it: what was seen of it before is stale */
+	bool unseen : 1;                /* only the catalog has told of it: it is looked into after the start (catchup.h) */
+	bool unrecorded : 1;            /* adopted by the start: its row is yet to be written (catchup.h) */
 
 	char *name;
 	int64_t ino, btime_ns;          /* the directory it is; ino 0: none yet */

@@ -95,41 +95,27 @@ static void follow_end(struct following *f)
 	free(f);
 }
 
-static bool follow_is_at(const json_t *names, const char *name, const struct environment *env)
-{
-	return json_integer_value(json_object_get(names, name)) == env->ino;
-}
-
 /* One that is being renamed is in the trash or in the root, and then under its old name or the new one. */
-static void follow_want(struct following *f, const json_t *names, const json_t *by_ino, const struct environment *env)
+static void follow_want(struct following *f, struct entries *names, const struct environment *env)
 {
 	if (env->location != NULL || env->ino == 0 || env->intent != INTENT_NONE || env->busy != NULL)
 		return;
 	bool trashed = env->state == STATE_TRASHED;
-	if ((trashed && env->new_name == NULL) || (!trashed && follow_is_at(names, env->name, env)))
+	if ((trashed && env->new_name == NULL) || (!trashed && entries_ino(names, env->name) == env->ino))
 		return;
-	_cleanup_free_ char *ino = xasprintf("%lld", (long long)env->ino);
-	const char *name = trashed ? env->new_name : json_string_value(json_object_get(by_ino, ino));
-	if (name != NULL && follow_is_at(names, name, env))
+	const char *name = trashed ? env->new_name : entries_name(names, env->ino);
+	if (name != NULL && entries_ino(names, name) == env->ino)
 		json_object_set_new(f->wanted, name, json_string(env->id));
 }
 
-static void follow_look(struct following *f, const json_t *names)
+static void follow_look(struct following *f, struct entries *names)
 {
 	const struct index *index = f->venvd->index;
-	json_t *by_ino = json_object();
-	const char *name;
-	json_t *value;
-	json_object_foreach((json_t *)names, name, value) {
-		_cleanup_free_ char *ino = xasprintf("%lld", (long long)json_integer_value(value));
-		json_object_set_new(by_ino, ino, json_string(name));
-	}
 	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))
-		follow_want(f, names, by_ino, env);
+		follow_want(f, names, env);
 	for (const struct environment *env = index_trash_next(index, NULL, 0, NULL); env != NULL;
 	    env = index_trash_next(index, env->name, env->deleted_at, env->id))
-		follow_want(f, names, by_ino, env);
-	json_decref(by_ino);
+		follow_want(f, names, env);
 }
 
 static void follow_frame(const char *kind, const json_t *frame, void *arg)
@@ -199,7 +185,7 @@ static void follow_looked(enum error_code code, const json_t *result, void *arg)
 	follow_end(f);
 }
 
-void follow_begin(struct venvd *v, const json_t *names, void (*done)(void *arg), void *arg)
+void follow_begin(struct venvd *v, struct entries *names, void (*done)(void *arg), void *arg)
 {
 	struct following *f = xcalloc(1, sizeof(*f));
 	*f = (struct following){ v, json_object(), json_object(), done, arg };

@@ -34,6 +34,7 @@ struct index {
 	struct list due;                /* a heap: the trash by expiry, the earliest first */
 	struct environment **buckets;
 	size_t bucket_count;            /* a power of two */
+	size_t *walked;                 /* where index_next() was last: whoever goes through all of them comes next */
 	size_t counts[STATE_COUNT];
 	void (*changed)(const struct environment *, void *);
 	void *changed_arg;
@@ -266,6 +267,7 @@ struct index *index_new(void)
 {
 	struct index *index = xcalloc(1, sizeof(*index));
 
+	index->walked = xcalloc(1, sizeof(*index->walked));
 	hash_grow(index);
 	return index;
 }
@@ -288,6 +290,7 @@ void index_free(struct index *index)
 	free(index->located.envs);
 	free(index->due.envs);
 	free(index->buckets);
+	free(index->walked);
 	free(index);
 }
 
@@ -403,8 +406,11 @@ void index_set_state(struct index *index, struct environment *env, enum environm
 
 struct environment *index_next(const struct index *index, const char *after)
 {
-	size_t at = after ? live_position(index, after, true) : 0;
+	size_t last = *index->walked;
+	bool goes_on = after && last < index->live.count && index->live.envs[last]->name == after;
+	size_t at = goes_on ? last + 1 : after ? live_position(index, after, true) : 0;
 
+	*index->walked = at;
 	return at < index->live.count ? index->live.envs[at] : NULL;
 }
 

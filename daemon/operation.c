@@ -5,6 +5,7 @@
  * that runs to its end (oneway, with a requestId, or a client that half-closed first: the server then
  * only orphans the request and does not tell).
  */
+#include "catchup.h"
 #include "index.h"
 #include "operation.h"
 #include "replay.h"
@@ -34,6 +35,7 @@ void operation_begin(struct operation *op, struct venvd *v, struct request *r, s
 {
 	op->venvd = v;
 	op->env = env;
+	catchup_record(v, env);
 	env->busy = op;
 	env->touched = true;
 	TAILQ_INIT(&op->waiters);

@@ -30,6 +30,8 @@
 #include <string.h>
 
 #include "bounds.h"
+#include "catchup.h"
+#include "entries.h"
 #include "follow.h"
 #include "index.h"
 #include "job.h"
@@ -48,15 +50,14 @@
 struct reconcile {
 	struct venvd *venvd;
 	void (*ready)(struct venvd *);
-	json_t *names;          /* name -> inode, of what the root holds and no row claims yet */
-	json_t *known;          /* names that rows claim: to be looked into afterwards */
-	json_t *paths;          /* locations of rows, likewise */
+	struct entries *names;  /* what the root holds and no row claims yet */
+	json_t *paths;          /* locations of rows: to be looked into afterwards */
 	json_t *settled;        /* names of what was being made: nothing more is concluded about them */
 	json_t *trash;          /* entry -> what the scan says of it */
 	json_t *empty;          /* entries of the trash without a tree: they go */
 	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
 	size_t waiting;         /* discards and inspections that `ready` waits for */
-	json_t *adopted;        /* names whose rows are yet to be written: nobody waits for those */
+	size_t adopted;
 };
 
 static void reconcile_row(struct environment *env, void *arg)
@@ -85,53 +86,16 @@ int reconcile_load(struct venvd *v)
 
 static void reconcile_free(struct reconcile *rec)
 {
-	json_decref(rec->names);
-	json_decref(rec->known);
+	entries_free(rec->names);
 	json_decref(rec->paths);
 	json_decref(rec->settled);
 	json_decref(rec->trash);
 	json_decref(rec->empty);
 	json_decref(rec->stage);
-	json_decref(rec->adopted);
 	free(rec);
 }
 
-/* --- afterwards: what was known is looked into --- */
-
-static void reconcile_look_frame(const char *kind, const json_t *frame, void *arg)
-{
-	(void)kind;
-	size_t i;
-	json_t *found;
-	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		seen_look(arg, found);
-}
-
-static void reconcile_look_done(enum error_code code, const json_t *result, void *arg)
-{
-	struct venvd *v = arg;
-	(void)result;
-	if (code != ERROR_NONE && code != ERROR_CANCELLED)
-		log_warning("the environments could not all be looked into");
-	retention_arm(v->retention);
-}
-
 /* --- ready --- */
-
-/* The rows of what was adopted. They can wait: without them the next start adopts again. */
-static void reconcile_record(const struct reconcile *rec)
-{
-	struct venvd *v = rec->venvd;
-	size_t i;
-	json_t *name;
-	json_array_foreach(rec->adopted, i, name) {
-		const struct environment *env = index_get(v->index, json_string_value(name));
-		if (env != NULL)
-			store_put(v->store, env, NULL, NULL);
-	}
-	if (json_array_size(rec->adopted) > 0)
-		log_info("adopted %zu environments", json_array_size(rec->adopted));
-}
 
 static void reconcile_emptied(enum error_code code, const json_t *result, void *arg)
 {
@@ -153,11 +117,10 @@ static void reconcile_step(struct reconcile *rec)
 	if (json_array_size(rec->empty) > 0 && !v->stopping)
 		job_start_background(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash",
 		    "entries", rec->empty), 0, NULL, reconcile_emptied, NULL);
-	if (json_array_size(rec->known) + json_array_size(rec->paths) > 0 && !v->stopping)
-		job_start_background(v->jobs, json_pack("{s:s,s:O,s:O}", "op", "inspect", "names", rec->known,
-		    "paths", rec->paths), 0, reconcile_look_frame, reconcile_look_done, v);
 	rec->ready(v);
-	reconcile_record(rec);
+	if (rec->adopted > 0)
+		log_info("adopted %zu environments", rec->adopted);
+	catchup_begin(v, json_incref(rec->paths));
 	reconcile_free(rec);
 }
 
@@ -171,9 +134,11 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found) {
-		const struct environment *env = seen_adopt(v, found);
-		if (env != NULL)
-			json_array_append_new(rec->adopted, json_string(env->name));
+		struct environment *env = seen_adopt(v, found);
+		if (env != NULL) {
+			env->unrecorded = true;
+			rec->adopted++;
+		}
 	}
 }
 
@@ -208,14 +173,13 @@ static int reconcile_compare(const void *a, const void *b)
 /* A large root is dealt out, in order, among as many workers as may run: everybody waits for this. */
 static void reconcile_adopt(struct reconcile *rec)
 {
-	size_t count = json_object_size(rec->names), i = 0;
+	size_t count = entries_count(rec->names), i = 0, at = 0;
 	size_t workers = (size_t)rec->venvd->config.value[CONFIG_JOBS_RUNNING];
 	if (workers > 1 + count / RECONCILE_SHARE_MIN)
 		workers = 1 + count / RECONCILE_SHARE_MIN;
 	_cleanup_free_ const char **sorted = xcalloc(count + 1, sizeof(*sorted));
 	const char *name;
-	json_t *ino;
-	json_object_foreach(rec->names, name, ino)
+	while ((name = entries_next(rec->names, &at)) != NULL)
 		sorted[i++] = name;
 	qsort(sorted, count, sizeof(*sorted), reconcile_compare);
 	for (size_t worker = 0; worker < workers; worker++) {
@@ -229,13 +193,11 @@ static void reconcile_adopt(struct reconcile *rec)
 /* --- before: what was under way --- */
 
 /* Whether the scan saw this environment's directory at its name; it is then no stranger any more. */
-static bool reconcile_claim_name(struct reconcile *rec, const struct environment *env)
+static bool reconcile_claim_name(struct reconcile *rec, struct environment *env)
 {
-	const json_t *ino = json_object_get(rec->names, env->name);
-	if (ino == NULL || env->ino == 0 || json_integer_value(ino) != env->ino)
+	if (!entries_take(rec->names, env->name, env->ino))
 		return false;
-	json_object_del(rec->names, env->name);
-	json_array_append_new(rec->known, json_string(env->name));
+	env->unseen = true;
 	return true;
 }
 
@@ -284,7 +246,7 @@ static void reconcile_take_over(struct reconcile *rec, struct environment *env, 
 	if (env->location != NULL)
 		json_array_append_new(rec->paths, json_string(env->location));
 	else
-		json_array_append_new(rec->known, json_string(env->name));
+		env->unseen = true;
 }
 
 static void reconcile_restored(enum error_code code, const json_t *result, void *arg)
@@ -314,7 +276,6 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	const json_t *entry = env->entry != NULL ? json_object_get(rec->trash, env->entry) : NULL;
 	replay_forget_environment(v->replay, env->id, NULL, env->created_at);
 	if (old != NULL && old->location == NULL && reconcile_claim_name(rec, old)) {
-		json_array_remove(rec->known, json_array_size(rec->known) - 1);
 		reconcile_take_over(rec, env, old);     /* it had not been moved yet */
 		return;
 	}
@@ -418,7 +379,7 @@ static void reconcile_unfinished(struct reconcile *rec, struct environment *env)
 		index_set_state(v->index, env, STATE_READY);
 		seen_as_before(v, env);
 	} else {
-		json_array_remove(rec->known, json_array_size(rec->known) - 1);
+		env->unseen = false;
 		reconcile_roll_back(rec, env);
 	}
 }
@@ -446,7 +407,7 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 	} else {
 		env->intent = INTENT_NONE;
 		/* Another directory has its name now: that one is adopted. */
-		if (json_object_get(rec->names, env->name) != NULL)
+		if (entries_ino(rec->names, env->name) != 0)
 			seen_drop(v, env);
 		else
 			seen_missing(v, env);
@@ -560,9 +521,7 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 	size_t i;
 	json_t *item;
 	if (strcmp(kind, "names") == 0) {
-		json_array_foreach(json_object_get(frame, "names"), i, item)
-			json_object_set(rec->names, json_string_value(json_array_get(item, 0)),
-			    json_array_get(item, 1));
+		entries_add_text(rec->names, json_string_value(json_object_get(frame, "names")));
 	} else if (strcmp(kind, "trash") == 0) {
 		json_array_foreach(json_object_get(frame, "entries"), i, item)
 			json_object_set(rec->trash, json_string_value(json_object_get(item, "entry")), item);
@@ -640,14 +599,12 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	struct reconcile *rec = xcalloc(1, sizeof(*rec));
 	rec->venvd = v;
 	rec->ready = ready;
-	rec->names = json_object();
-	rec->known = json_array();
+	rec->names = entries_new();
 	rec->paths = json_array();
 	rec->settled = json_object();
 	rec->trash = json_object();
 	rec->empty = json_array();
 	rec->stage = json_array();
-	rec->adopted = json_array();
 	if (root_fd(v->root) < 0) {     /* a look where no root is yet */
 		reconcile_step(rec);
 		return;

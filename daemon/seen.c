@@ -17,10 +17,8 @@ static void seen_remade(struct venvd *v, struct environment *env, const json_t *
 {
 	enum environment_state before = env->state;
 	log_info("'%s' was made anew by somebody", env->name);
-	free(env->origin);
-	free(env->options);
-	env->origin = xstrdup("adopted");
-	env->options = NULL;
+	word_set(&env->origin, "adopted");
+	word_set(&env->options, NULL);
 	env->created_at = 0;
 	environment_take_inspection(env, found);
 	enum environment_state now = env->state;

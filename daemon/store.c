@@ -393,6 +393,7 @@ int store_load(struct store *store, void (*row)(struct environment *, void *),
 	while ((rc = sqlite3_step(stmt)) == SQLITE_ROW)
 		request(row_request(stmt), arg);
 	sqlite3_reset(stmt);
+	sqlite3_db_release_memory(store->db);   /* pages that nobody reads again */
 	return rc == SQLITE_DONE ? 0 : -1;
 }
 

@@ -19,6 +19,7 @@
 
 #include "bases.h"
 #include "bounds.h"
+#include "entries.h"
 #include "follow.h"
 #include "index.h"
 #include "job.h"
@@ -49,7 +50,7 @@ struct watch {
 	bool rescan;            /* events were lost */
 	json_t *dirty;          /* name -> how often it has been looked at in vain */
 	json_t *again;          /* the same, of those that are looked at later */
-	json_t *names;          /* of the look under way: name -> inode of the directory that is there */
+	struct entries *names;  /* of the look under way: what is there */
 	json_t *considered;     /* names of the look under way */
 	json_t *attempts;       /* of those that are inspected, as in dirty */
 	struct bases *bases;
@@ -84,7 +85,7 @@ static void watch_go_on(struct watch *w, bool ends)
 
 static void watch_look_ends(struct watch *w)
 {
-	json_object_clear(w->names);
+	entries_clear(w->names);
 	json_array_clear(w->considered);
 	json_object_clear(w->attempts);
 	w->looking = false;
@@ -171,7 +172,7 @@ static void watch_followed(void *arg)
 	json_array_foreach(w->considered, i, considered) {
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);
-		json_int_t ino = json_integer_value(json_object_get(w->names, name));
+		int64_t ino = entries_ino(w->names, name);
 		/* An operation that began and ended after the look knows better. */
 		if (env != NULL && (env->busy != NULL || env->touched || env->state == STATE_CREATING ||
 		    env->location != NULL))
@@ -212,7 +213,8 @@ static void watch_looked(enum error_code code, const json_t *result, void *arg)
 		if (env != NULL && !env->touched && env->ino == ino && env->btime_ns != 0 &&
 		    json_integer_value(json_array_get(one, 2)) != env->btime_ns)
 			index_get(w->venvd->index, name)->ino = 0;
-		json_object_set_new(w->names, name != NULL ? name : "", json_integer(ino));
+		if (name != NULL)
+			entries_add(w->names, name, ino);
 	}
 	watch_settle(w);
 }
@@ -244,11 +246,8 @@ static void watch_look(struct watch *w)
 static void watch_scan_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct watch *w = arg;
-	size_t i;
-	json_t *one;
 	if (strcmp(kind, "names") == 0)
-		json_array_foreach(json_object_get(frame, "names"), i, one)
-			json_object_set(w->names, json_string_value(json_array_get(one, 0)), json_array_get(one, 1));
+		entries_add_text(w->names, json_string_value(json_object_get(frame, "names")));
 }
 
 static void watch_scanned(enum error_code code, const json_t *result, void *arg)
@@ -256,19 +255,19 @@ static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 	struct watch *w = arg;
 	const struct index *index = w->venvd->index;
 	const char *name;
-	json_t *ino;
+	size_t at = 0;
 	if (code != ERROR_NONE || json_is_true(json_object_get(result, "truncated"))) {
 		log_error("the root could not be looked through: %s", job_reason(code, result));
 		watch_look_ends(w);
 		return;
 	}
-	json_object_foreach(w->names, name, ino) {
+	while ((name = entries_next(w->names, &at)) != NULL) {
 		const struct environment *env = index_get(index, name);
-		if (env == NULL || env->ino != json_integer_value(ino))
+		if (env == NULL || env->ino != entries_ino(w->names, name))
 			json_array_append_new(w->considered, json_string(name));
 	}
 	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))
-		if (env->location == NULL && json_object_get(w->names, env->name) == NULL)
+		if (env->location == NULL && entries_ino(w->names, env->name) == 0)
 			json_array_append_new(w->considered, json_string(env->name));
 	watch_settle(w);
 }
@@ -402,7 +401,7 @@ struct watch *watch_new(struct venvd *v)
 	TAILQ_INIT(&w->deferred);
 	w->dirty = json_object();
 	w->again = json_object();
-	w->names = json_object();
+	w->names = entries_new();
 	w->considered = json_array();
 	w->attempts = json_object();
 	w->timer = timer_new(v, watch_due, w);
@@ -436,7 +435,7 @@ void watch_free(struct watch *w)
 	bases_free(w->bases);
 	json_decref(w->dirty);
 	json_decref(w->again);
-	json_decref(w->names);
+	entries_free(w->names);
 	json_decref(w->considered);
 	json_decref(w->attempts);
 	free(w);

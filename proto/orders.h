@@ -126,18 +126,21 @@
  * purge-name {name, ino, btime, entry, path|absent}            delete --now
  *          to stage/ENTRY, root synced, removed; where it cannot be renamed (EXDEV), removed in place -> {}
  * scan     {}   names only, no stat of an environment
- *          frames: names {names:[[name, ino, kind],...]} (up to 512 each; kind "dir" or "link"; names that
- *          begin with '.' and files are left out; a name that is not UTF-8 has its bytes as \xNN text),
+ *          frames: names {names:"INO NAME/INO NAME/..."} (directories and links; names that
+ *          begin with '.' are left out; a name that is not UTF-8 has its bytes as \xNN text),
  *          trash {entries:[{entry, ino, btime, record:{}|null, tree:true|false}]}, stage {entries:[...names]}
  *          pool {buckets:[{bucket, image, entries:N}], images:[{image, usedAt:us, bytes, python, version,
  *          delegate:reason|absent}]}
  *          -> {truncated:true|absent}
- * inspect  {names:[...], paths:[absolute path,...]|absent}   frames: environments {environments:[{...}]}
+ * inspect  {names:[...], paths:[absolute path,...]|absent, known:"MARK NAME/MARK NAME/..."|absent}   frames: environments {environments:[{...}]}
  *          (up to 64 each); "name" of one that was asked for by path is that path
  *          each: name, kind ("environment", "foreign", "other", "absent"), ino, btime, and for the first two
  *          what was found of: problem (broken, or why foreign), creator, implementation, version, prompt,
  *          project, systemSitePackages, pip, interpreter, executable (relative to the environment's
- *          directory: "bin/python"), createdAt (us). "broken":true with problem when it cannot work. -> {}
+ *          directory: "bin/python"), createdAt (us). "broken":true with problem when it cannot work.
+ *          looked: the mark of what was looked into; absent where no mark can tell that nothing has changed. A known
+ *          one whose mark is what it was, and whose interpreter is there, is not looked into, and nothing is said
+ *          of it. -> {}
  * interpreters {caller, probeMs, search}
  *          frames: interpreter {interpreter:{as the IDL's}} -> {}
  * purge-state {}   removes everything in PATH_STATE and PATH_STATE itself, the lock last -> {}

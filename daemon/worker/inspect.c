@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "bounds.h"
 #include "failure.h"
@@ -37,6 +38,7 @@ struct look {
 	bool has_cfg;
 	int cfg_errno;          /* why the one that is there could not be read, 0 if it could */
 	int64_t cfg_mtime_us;
+	bool linked;            /* python leads out of it to `interpreter`, in the directory that is its home */
 	const char *python;     /* its name in bin, NULL if there is none */
 	char *interpreter;
 };
@@ -110,11 +112,14 @@ static char *follow_python(const struct look *l)
 	return NULL;
 }
 
-static char *find_interpreter(const struct look *l)
+static char *find_interpreter(struct look *l)
 {
 	_cleanup_free_ char *target = l->python ? follow_python(l) : NULL;
-	if (target && target[0] == '/')
+	if (target && target[0] == '/') {
+		size_t len = (size_t)(strrchr(target, '/') - target);
+		l->linked = !l->cfg.home || (strncmp(l->cfg.home, target, len) == 0 && l->cfg.home[len] == '\0');
 		return text_printable(target);
+	}
 	if (l->cfg.executable)
 		return xstrdup(l->cfg.executable);
 	if (!l->cfg.home)
@@ -249,6 +254,68 @@ static void describe(json_t *out, struct look *l)
 		set_text(out, "executable", strcmp(l->python, "python") == 0 ? "bin/python" : "bin/python3");
 }
 
+/* --- marks --- */
+
+#define MARK_SETTLED_NS 2000000000LL    /* a change this long ago has another time than any that comes */
+
+static int64_t mark_time(const struct statx *st)
+{
+	return st->stx_ctime.tv_sec * 1000000000LL + st->stx_ctime.tv_nsec;
+}
+
+static void mark_add(uint64_t *mark, uint64_t value)
+{
+	/* FNV-1a, eight bytes at a time */
+	*mark = (*mark ^ value) * 0x100000001b3u;
+	*mark ^= *mark >> 29;
+}
+
+/*
+ * Which directory this is and when it, its bin, its pyvenv.cfg and its .project were last changed, as one number: all that
+ * a look reads of it lies in these, or was there before it. 0 if that is too short ago to tell two changes apart.
+ * What lies outside is not in it (is_as_before).
+ */
+static int64_t find_mark(int fd)
+{
+	static const char *const parts[] = { "", "bin", "pyvenv.cfg", ".project" };
+	struct timespec now;
+	uint64_t mark = 0xcbf29ce484222325u;
+	if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+		return 0;
+	int64_t settled = now.tv_sec * 1000000000LL + now.tv_nsec - MARK_SETTLED_NS;
+	for (size_t i = 0; i < ARRAY_LENGTH(parts); i++) {
+		struct statx st;
+		if (place_statx(fd, parts[i], &st) < 0) {
+			if (errno != ENOENT)
+				return 0;
+			mark_add(&mark, i);
+			continue;
+		}
+		if (mark_time(&st) > settled)
+			return 0;
+		mark_add(&mark, (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor);
+		mark_add(&mark, st.stx_ino);
+		mark_add(&mark, (uint64_t)place_identity(&st).btime_ns);
+		mark_add(&mark, (uint64_t)mark_time(&st));
+	}
+	mark &= INT64_MAX;
+	return mark ? (int64_t)mark : 1;
+}
+
+/* Of one that may be marked: nothing that was found of it can change without its mark but that its interpreter goes, and
+ * that is seen through bin/python. */
+static bool may_be_marked(const struct look *l, const char *foreign, const char *problem)
+{
+	return !foreign && !problem && l->has_cfg && l->linked && strcmp(l->python, "python") == 0;
+}
+
+static bool is_as_before(const char *name, int64_t mark)
+{
+	_cleanup_fd_ int fd = mark != 0 && place_component(name) ?
+	    openat(WORKER_FD_ROOT, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
+	return fd >= 0 && find_mark(fd) == mark && faccessat(fd, "bin/python", X_OK, 0) == 0;
+}
+
 static void judge_directory(json_t *out, struct look *l, const char *name)
 {
 	struct stat meta;
@@ -260,6 +327,7 @@ static void judge_directory(json_t *out, struct look *l, const char *name)
 		return;
 	}
 	bool conda = r == 0 && S_ISDIR(meta.st_mode);
+	int64_t mark = find_mark(l->fd);        /* first: what changes while we look has another one */
 	if (!look_inside(l) && !conda) {
 		set_text(out, "kind", "other");
 		return;
@@ -273,6 +341,8 @@ static void judge_directory(json_t *out, struct look *l, const char *name)
 		set_text(out, "creator", "conda");
 	if (problem)
 		json_object_set_new(out, "broken", json_true());
+	if (may_be_marked(l, foreign, problem) && mark)
+		json_object_set_new(out, "looked", json_integer(mark));
 }
 
 /* Fills in out, by the descriptor. */
@@ -334,14 +404,32 @@ static int batch_add(const json_t *order, json_t **batch, json_t *found, struct 
 	return talk_gone() ? failure_gone(f) : 0;
 }
 
+/* Of "MARK NAME/MARK NAME/": those that are not as they were. */
+static int inspect_known(const json_t *order, json_t **batch, const char *known, struct failure *f)
+{
+	const char *slash;
+	for (; (slash = strchr(known, '/')); known = slash + 1) {
+		char *name;
+		int64_t mark = strtoll(known, &name, 10);
+		_cleanup_free_ char *one = *name == ' ' ? xstrndup(name + 1, (size_t)(slash - name - 1)) : NULL;
+		if (one && !is_as_before(one, mark) &&
+		    batch_add(order, batch, inspect_one(WORKER_FD_ROOT, one), f) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int do_inspect(json_t *order, json_t **ret, struct failure *f)
 {
 	(void)ret;
 	json_t *names, *paths = NULL, *item;
+	const char *known = "";
 	json_auto_t *batch = json_array();
 	size_t i;
-	talk_unpack(order, "{s:o, s?o}", "names", &names, "paths", &paths);
+	talk_unpack(order, "{s:o, s?o, s?s}", "names", &names, "paths", &paths, "known", &known);
 	looks_at_many = true;
+	if (inspect_known(order, &batch, known, f) < 0)
+		return -1;
 	json_array_foreach(names, i, item)
 		if (json_is_string(item) &&
 		    batch_add(order, &batch, inspect_one(WORKER_FD_ROOT, json_string_value(item)), f) < 0)

@@ -27,6 +27,7 @@
 #include "talk.h"
 
 #define SCAN_BATCH 512
+#define SCAN_NAMES_BYTES 16384
 #define TRASH_BATCH 64
 
 /* A list that goes out as frames of at most so many. */
@@ -35,7 +36,6 @@ struct batch {
 	const char *frame, *key;
 	size_t max;
 	json_t *list;
-	size_t total;
 };
 
 static void batch_send(struct batch *b)
@@ -50,7 +50,6 @@ static void batch_add(struct batch *b, json_t *item)
 	if (!b->list)
 		b->list = json_array();
 	json_array_append_new(b->list, item);
-	b->total++;
 	if (json_array_size(b->list) >= b->max)
 		batch_send(b);
 }
@@ -66,14 +65,14 @@ static DIR *open_dir(int dir_fd, const char *name)
 	return dir;
 }
 
-/* "dir", "link", or NULL for what is not listed. */
-static const char *kind_of(int fd, const struct dirent *e)
+/* DT_DIR, DT_LNK, or 0 for what is not listed. */
+static unsigned char kind_of(int fd, const struct dirent *e)
 {
 	struct stat st;
 	unsigned char type = e->d_type;
 	if (type == DT_UNKNOWN && fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		type = IFTODT(st.st_mode);
-	return type == DT_DIR ? "dir" : type == DT_LNK ? "link" : NULL;
+	return type == DT_DIR || type == DT_LNK ? type : 0;
 }
 
 /* The next entry, or NULL: then *ret is 0 at the end and -1 with errno after an error. */
@@ -92,12 +91,37 @@ static bool lists_inodes(int fd)
 	return fstatfs(fd, &fs) == 0 && fs.f_type != OVERLAYFS_SUPER_MAGIC;
 }
 
-static json_int_t inode_of(int fd, const struct dirent *e, bool listed)
+static ino_t inode_of(int fd, const struct dirent *e, bool listed)
 {
 	struct stat st;
 	if (!listed && fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		return (json_int_t)st.st_ino;
-	return (json_int_t)e->d_ino;
+		return st.st_ino;
+	return e->d_ino;
+}
+
+/* "INO NAME/". One text for hundreds of names: each as a value of its own would be most of what a start takes. */
+static void add_name(struct text *out, const char *name, ino_t ino)
+{
+	char digits[24];
+	size_t at = sizeof(digits);
+	const char *c = name;
+	digits[--at] = ' ';
+	do
+		digits[--at] = (char)('0' + ino % 10);
+	while ((ino /= 10) > 0);
+	text_add(out, digits + at, sizeof(digits) - at);
+	while (*c >= ' ' && *c < 0x7f)
+		c++;
+	_cleanup_free_ char *printable = *c ? text_printable(name) : NULL;
+	text_adds(out, printable ? printable : name);
+	text_add(out, "/", 1);
+}
+
+static void send_names(const json_t *order, struct text *names)
+{
+	if (names->len > 0)
+		talk_frame(order, "names", json_pack("{ss}", "names", names->data));
+	text_clear(names);
 }
 
 static int scan_names(json_t *order, bool *ret_truncated, struct failure *f)
@@ -105,23 +129,24 @@ static int scan_names(json_t *order, bool *ret_truncated, struct failure *f)
 	DIR *dir = open_dir(WORKER_FD_ROOT, "");
 	if (!dir)
 		return failure_errno(f, "cannot read the root");
-	struct batch b = { .order = order, .frame = "names", .key = "names", .max = SCAN_BATCH };
+	_cleanup_text_ struct text names = { 0 };
+	size_t total = 0;
 	bool listed = lists_inodes(dirfd(dir));
 	int r = 0;
 	for (struct dirent *e; !*ret_truncated && (e = next_entry(dir, &r));) {
-		const char *kind = e->d_name[0] == '.' ? NULL : kind_of(dirfd(dir), e);
-		if (!kind)
+		if (e->d_name[0] == '.' || kind_of(dirfd(dir), e) == 0)
 			continue;
-		if (b.total >= LIMIT_ENVIRONMENTS)
+		if (total++ >= LIMIT_ENVIRONMENTS)
 			*ret_truncated = true;
 		else
-			batch_add(&b, json_pack("[oIs]", failure_text(e->d_name),
-			    inode_of(dirfd(dir), e, listed), kind));
+			add_name(&names, e->d_name, inode_of(dirfd(dir), e, listed));
+		if (names.len >= SCAN_NAMES_BYTES)
+			send_names(order, &names);
 	}
 	if (r < 0)
 		failure_errno(f, "cannot read the root");
 	closedir(dir);
-	batch_send(&b);
+	send_names(order, &names);
 	return r < 0 ? -1 : talk_gone() ? failure_gone(f) : 0;
 }
 
@@ -191,8 +216,7 @@ static int each_directory(const char *name, void (*each)(json_t *list, int dir_f
 	if (!dir)
 		return failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
 	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {
-		const char *kind = e->d_name[0] == '.' ? NULL : kind_of(dirfd(dir), e);
-		if (kind && strcmp(kind, "dir") == 0)
+		if (e->d_name[0] != '.' && kind_of(dirfd(dir), e) == DT_DIR)
 			each(list, dirfd(dir), e->d_name);
 	}
 	if (r < 0)

@@ -421,6 +421,13 @@ def collect(frames, kind, key):
     return [item for frame in frames if frame["frame"] == kind for item in frame[key]]
 
 
+def scanned(frames):
+    """name -> inode"""
+    pairs = [entry.split(" ", 1) for frame in frames if frame["frame"] == "names"
+             for entry in frame["names"].removesuffix("/").split("/")]
+    return {name: int(ino) for ino, name in pairs}
+
+
 def test_scan(root):
     for name in ("a", "b", "bad name"):
         (root / name).mkdir()
@@ -435,10 +442,9 @@ def test_scan(root):
     (root / ".venvd/stage/s~1").mkdir()
     answer, frames = order(root, "scan")
     assert answer == {"id": 1, "done": True}
-    names = collect(frames, "names", "names")
-    assert sorted((n, k) for n, _, k in names) == [
-        ("a", "dir"), ("b", "dir"), ("bad name", "dir"), ("link", "link"), ("x\\xff", "dir")]
-    assert {n: i for n, i, _ in names}["a"] == (root / "a").stat().st_ino
+    names = scanned(frames)
+    assert sorted(names) == ["a", "b", "bad name", "link", "x\\xff"]
+    assert names["a"] == (root / "a").stat().st_ino and names["link"] == (root / "link").lstat().st_ino
     trash = {entry["entry"]: entry for entry in collect(frames, "trash", "entries")}
     assert trash["a~1~2"] == {"entry": "a~1~2", "record": {"name": "a"}, "tree": True,
                               **identity(tree)}
@@ -554,7 +560,7 @@ def test_ten_thousand(root):
     worker = Worker(root)
     began = time.monotonic()
     _, frames = worker.ask("scan")
-    names = [n for n, _, _ in collect(frames, "names", "names")]
+    names = list(scanned(frames))
     assert worker.close() == (0, "")
     worker = Worker(root)
     _, frames = worker.ask("inspect", names=names)
@@ -563,3 +569,85 @@ def test_ten_thousand(root):
     found = collect(frames, "environments", "environments")
     assert len(found) == 10000 and {e["kind"] for e in found} == {"environment"}
     print(f"10,000 environments in {took:.3f} s")
+
+
+# --- marks ---
+
+def known(root, mark, name="a"):
+    """What is found of one that had this mark, None if nothing is said of it."""
+    _, frames = order(root, "inspect", names=[], known=f"{mark} {name}/")
+    found = collect(frames, "environments", "environments")
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+def settled(root, name="a"):
+    """Its mark; a change just now has none yet."""
+    end = time.monotonic() + 60
+    while not (mark := inspect(root, name).get("looked")):
+        assert time.monotonic() < end, "it gets no mark"
+        time.sleep(0.05)
+    return mark
+
+
+def rewritten(env):
+    """The same bytes and the same mtime, as a tool that means well leaves them."""
+    cfg = env / "pyvenv.cfg"
+    before = cfg.stat()
+    cfg.write_bytes(cfg.read_bytes())
+    os.utime(cfg, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES = {
+    "a file of the same times": rewritten,
+    "a pip": lambda env: (env / "bin" / "pip").write_text(""),
+    "a project": lambda env: (env / ".project").write_text("/src\n"),
+    "rights": lambda env: env.chmod(0o700),
+    "conda": lambda env: (env / "conda-meta").mkdir(),
+    "no pyvenv.cfg": lambda env: (env / "pyvenv.cfg").unlink(),
+    "another bin": lambda env: ((env / "bin").rename(env / "old"), shutil.copytree(env / "old", env / "bin", symlinks=True)),
+    "another one": lambda env: (env.rename(env.parent / "old1"), shutil.copytree(env.parent / "old1", env, symlinks=True)),
+    "a link": lambda env: (env.rename(env.parent / "old2"), env.symlink_to("old2")),
+    "nothing": shutil.rmtree,
+}
+
+
+def test_a_mark_tells_that_something_has_changed(root):
+    names = {change: f"e{number}" for number, change in enumerate(CHANGES)}
+    for name in names.values():
+        fake_env(root / name)
+        assert "looked" not in inspect(root, name), "what is this new may change again at the same time"
+    for change, name in names.items():
+        mark = settled(root, name)
+        assert known(root, mark, name) is None and known(root, mark, name) is None
+        assert known(root, 0, name)["looked"] == mark and known(root, mark + 1, name)["kind"] == "environment"
+        CHANGES[change](root / name)
+        found = known(root, mark, name)
+        assert found and "looked" not in found and found["name"] == name, change
+
+
+def test_a_mark_does_not_hide_that_an_interpreter_is_gone(root, tmp_path):
+    base = tmp_path / "python3"
+    base.symlink_to("/usr/bin/python3")
+    env = root / "a"
+    (env / "bin").mkdir(parents=True)
+    (env / "bin" / "python").symlink_to(base)
+    (env / "pyvenv.cfg").write_text(f"home = {tmp_path}\n")
+    mark = settled(root)
+    base.unlink()
+    assert known(root, mark)["broken"] and "looked" not in known(root, mark)
+    base.symlink_to("/usr/bin/python3")
+    assert known(root, mark) is None
+
+
+def test_what_a_mark_cannot_tell_has_none(root):
+    """A copied interpreter works without its base; one that is spelled elsewhere may lose its home alone."""
+    for name, cfg in (("copied", "home = /usr/bin\n"), ("elsewhere", "home = /nowhere/else\n"), ("fits", "home = /usr/bin\n")):
+        (root / name / "bin").mkdir(parents=True)
+        (root / name / "pyvenv.cfg").write_text(cfg)
+        if name == "copied":
+            shutil.copy("/bin/true", root / name / "bin" / "python")
+        else:
+            (root / name / "bin" / "python").symlink_to("/usr/bin/python3")
+    settled(root, "fits")
+    assert "looked" not in inspect(root, "copied") and "looked" not in inspect(root, "elsewhere")

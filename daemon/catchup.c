@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See catchup.h. Two walks over the index, some thousand names at a time, so that neither a turn of the loop nor
+ * memory grows with the root. Between two turns the cursor is a name. At the daemon's end the rows are all written, and
+ * the rest is not looked into.
+ *
+ * Invariant: a row that is unrecorded is in no queue of the store. Whoever writes another row of it says so first.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "catchup.h"
+#include "index.h"
+#include "job.h"
+#include "log.h"
+#include "retention.h"
+#include "seen.h"
+#include "store.h"
+
+#define CATCHUP_ROWS 512        /* written at a time */
+#define CATCHUP_LOOKS 2048      /* looked into by one worker */
+#define CATCHUP_VISITS 8192     /* passed in one turn of the loop */
+
+static struct {
+	char *recorded, *looked;        /* the cursors; NULL: at the beginning */
+	struct timer *timer;            /* to the next turn of the looks */
+} catchup;
+
+/* The next that `wanted` wants, behind the cursor and at most *visits further; NULL. */
+static struct environment *catchup_next(const struct index *index, char **cursor, size_t *visits,
+    bool (*wanted)(const struct environment *))
+{
+	struct environment *env = NULL;
+	const char *after = *cursor;
+	while (*visits > 0 && (env = index_next(index, after)) != NULL && !wanted(env)) {
+		after = env->name;
+		--*visits;
+	}
+	const char *at = env != NULL ? env->name : after;
+	if (at != NULL && at != *cursor) {
+		char *now = xstrdup(at);
+		free(*cursor);
+		*cursor = now;
+	}
+	return *visits > 0 ? env : NULL;
+}
+
+/* --- rows of what was adopted --- */
+
+static bool catchup_unrecorded(const struct environment *env)
+{
+	return env->unrecorded;
+}
+
+void catchup_record(struct venvd *v, struct environment *env)
+{
+	if (!env->unrecorded)
+		return;
+	env->unrecorded = false;
+	store_put(v->store, env, NULL, NULL);
+}
+
+/* They can wait: without them the next start adopts again. */
+static void catchup_record_some(bool ok, void *arg)
+{
+	(void)ok;               /* a full disk: the store keeps them for later */
+	struct venvd *v = arg;
+	size_t visits = v->stopping ? SIZE_MAX : CATCHUP_VISITS, rows = 0;
+	struct environment *env = NULL;
+	while ((v->stopping || rows < CATCHUP_ROWS) &&
+	    (env = catchup_next(v->index, &catchup.recorded, &visits, catchup_unrecorded)) != NULL) {
+		catchup_record(v, env);
+		rows++;
+	}
+	if (env == NULL && visits > 0) {
+		free(catchup.recorded);
+		catchup.recorded = NULL;
+		return;
+	}
+	store_drop(v->store, "", catchup_record_some, v);       /* no such row: what comes back is that we may go on */
+}
+
+/* --- looks at what was known --- */
+
+static void catchup_look_some(void *arg);
+
+static void catchup_frame(const char *kind, const json_t *frame, void *arg)
+{
+	(void)kind;
+	size_t i;
+	json_t *found;
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		seen_look(arg, found);
+}
+
+static void catchup_look_ends(void)
+{
+	timer_free(catchup.timer);
+	catchup.timer = NULL;
+	free(catchup.looked);
+	catchup.looked = NULL;
+}
+
+static void catchup_looked(enum error_code code, const json_t *result, void *arg)
+{
+	(void)result;
+	struct venvd *v = arg;
+	if (code == ERROR_CANCELLED || v->stopping) {
+		catchup_look_ends();
+		return;
+	}
+	if (code != ERROR_NONE)
+		log_warning("some environments could not be looked into");
+	catchup_look_some(v);
+}
+
+static bool catchup_unseen(const struct environment *env)
+{
+	return env->unseen;
+}
+
+/* What is there may be as it was when it was looked into: its mark says so, and then no more is read. */
+static void catchup_look_some(void *arg)
+{
+	struct venvd *v = arg;
+	_cleanup_text_ struct text known = { 0 };
+	size_t visits = CATCHUP_VISITS, looks = 0;
+	struct environment *env = NULL;
+	while (looks < CATCHUP_LOOKS &&
+	    (env = catchup_next(v->index, &catchup.looked, &visits, catchup_unseen)) != NULL) {
+		env->unseen = false;
+		if (env->touched || env->busy != NULL)
+			continue;       /* an operation knows better */
+		text_addf(&known, "%lld %s/", (long long)env->looked, env->name);
+		looks++;
+	}
+	if (looks == 0 && visits == 0) {
+		timer_set(catchup.timer, 0);
+		return;
+	}
+	json_t *order = looks == 0 ? NULL : json_pack("{s:s,s:[],s:s}", "op", "inspect", "names", "known", known.data);
+	if (order != NULL && job_start_background(v->jobs, order, 0, catchup_frame, catchup_looked, v) != NULL)
+		return;
+	if (order != NULL)
+		log_warning("the environments could not all be looked into: too much work is waiting");
+	catchup_look_ends();
+}
+
+/* --- the same, elsewhere --- */
+
+static void catchup_looked_elsewhere(enum error_code code, const json_t *result, void *arg)
+{
+	struct venvd *v = arg;
+	(void)result;
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("the environments elsewhere could not all be looked into");
+	/* Nothing of what may not be in the trash at all is removed before it has been looked for. */
+	retention_arm(v->retention);
+}
+
+void catchup_begin(struct venvd *v, json_t *paths)
+{
+	catchup_record_some(true, v);
+	if (v->stopping) {
+		json_decref(paths);
+		return;
+	}
+	if (json_array_size(paths) > 0)
+		job_start_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", paths), 0,
+		    catchup_frame, catchup_looked_elsewhere, v);
+	else
+		json_decref(paths);
+	catchup.timer = timer_new(v, catchup_look_some, v);
+	catchup_look_some(v);
+}
