@@ -24,6 +24,7 @@ import creation
 import crowd
 import deletion
 import footprint
+import hundred
 from common import (
     BUILD, NO_POOL, Client, Daemon, Echo, Failure, beside_true, call_bytes, client_environment, interleaved,
     make_environments, row, spread, table, timed,
@@ -145,6 +146,8 @@ def parts(short):
         "processes": (measure_processes, (20 if short else 400,)),
         "answers": (measure_round_trips, (3 if short else 15, 200 if short else 4000)),
         "large": (measure_large_root, (300 if short else 10000, 5 if short else 40)),
+        "hundred": (hundred.measure_hundred, (500 if short else 100000, 1 if short else 7)),
+        "million": (hundred.measure_million, (2000 if short else 1000000, 3 if short else 40)),
         "busy": (crowd.measure_while_creating, (4 if short else 16, 1 if short else 20)),
         "create": (creation.measure_creation, (short,)),
         "first": (creation.measure_first, (short,)),
