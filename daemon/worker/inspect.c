@@ -306,7 +306,8 @@ static int64_t find_mark(int fd)
  * that is seen through bin/python. */
 static bool may_be_marked(const struct look *l, const char *foreign, const char *problem)
 {
-	return !foreign && !problem && l->has_cfg && l->linked && strcmp(l->python, "python") == 0;
+	return !foreign && !problem && l->has_cfg && l->linked && l->python &&
+	    strcmp(l->python, "python") == 0;
 }
 
 static bool is_as_before(const char *name, int64_t mark)
