@@ -493,34 +493,32 @@ static bool commit_group(struct store *store, const struct store_queue *group)
 	die_unless_full(store, rc, "a commit");
 	if (rc == SQLITE_OK)
 		return true;
+	store->log_lengthened = false;  /* once there is room */
 	log_error("the catalog cannot be written: the disk is full");
 	if (!sqlite3_get_autocommit(store->db))
 		die_unless_full(store, run(store, ROLLBACK), "a rollback");
 	return false;
 }
 
-/* After a group: those who wait go to `done`, the rest is finished with, or kept. */
-static void settle(struct store *store, struct store_queue *group, bool ok, struct store_queue *done)
-{
-	struct store_op *op;
-
-	while ((op = store_queue_take(group))) {
-		op->ok = ok;
-		if (op->done)
-			store_queue_add(done, op);
-		else if (!ok && store->kept.count < KEPT_MAX)
-			store_queue_add(&store->kept, op);
-		else
-			store_op_free(op);
-	}
-}
-
-/* The log into the file. A full disk only means that the log stays longer. */
-static void checkpoint(struct store *store, int mode)
+/* The log into the file. A full disk (false) only means that the log stays longer. */
+static bool checkpoint(struct store *store, int mode)
 {
 	store->log_pages = 0;
 	int rc = sqlite3_wal_checkpoint_v2(store->db, NULL, mode, NULL, NULL);
 	die_unless_full(store, rc, "a checkpoint");
+	return rc == SQLITE_OK;
+}
+
+/* The log keeps its room beyond our end: on a disk that is full by then, the next start could make none. True: nothing
+ * is in it that the file has not. */
+static bool keep_log(struct store *store)
+{
+	int yes = 1;
+	bool empty = checkpoint(store, SQLITE_CHECKPOINT_FULL);
+
+	sqlite3_exec(store->db, "PRAGMA journal_size_limit = -1;", NULL, NULL, NULL);
+	sqlite3_file_control(store->db, NULL, SQLITE_FCNTL_PERSIST_WAL, &yes);
+	return empty;
 }
 
 /* Zeros behind what is in the log; they end it for whoever reads it after a crash. A commit into a file that is long
@@ -558,7 +556,7 @@ static void *store_thread(void *arg)
 		store_queue_move(&all, &store->kept);
 		store_queue_move(&all, &group);
 		bool ok = commit_group(store, &all);
-		settle(store, &all, ok, &done);
+		store_queue_settle(&all, ok, &done, &store->kept, KEPT_MAX);
 		store_exchange_give(&store->exchange, &done);
 		/* Nobody waits for this: what it moves is safe already. */
 		if (store->log_pages >= CHECKPOINT_PAGES)
@@ -666,13 +664,14 @@ static bool write_rest(struct store *store)
 	if (!group.first)
 		return false;
 	bool ok = commit_group(store, &group);
-	settle(store, &group, ok, &store->exchange.done);
+	store_queue_settle(&group, ok, &store->exchange.done, &store->kept, KEPT_MAX);
 	return ok;
 }
 
 void store_close(struct store *store)
 {
 	struct store_op *op;
+	bool log_is_empty = false;
 
 	if (!store)
 		return;
@@ -686,13 +685,14 @@ void store_close(struct store *store)
 		while (write_rest(store))
 			store_deliver(store);
 		store_deliver(store);
-		if (store->dir_fd >= 0)
-			checkpoint(store, SQLITE_CHECKPOINT_TRUNCATE);
+		log_is_empty = store->dir_fd >= 0 && keep_log(store);
 	}
 	while ((op = store_queue_take(&store->kept)) || (op = store_queue_take(&store->exchange.queue)))
 		store_op_free(op);
 	close_db(store);
 	row_list_done(&store->rows);
+	if (log_is_empty)
+		store_file_empty_log(store->dir_fd);
 	if (store->dir_fd >= 0)
 		close(store->dir_fd);
 	store_exchange_done(&store->exchange);

@@ -45,6 +45,18 @@ char *store_file_move_aside(int dir_fd)
 	return NULL;
 }
 
+void store_file_empty_log(int dir_fd)
+{
+	static const char header[32];
+	_cleanup_fd_ int fd = openat(dir_fd, PATH_CATALOG "-wal", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	/* Whatever of it is lost, the next start reads it, and finds what it has. */
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(header) &&
+	    pwrite(fd, header, sizeof(header), 0) < 0)
+		return;
+}
+
 /* The path of the catalog in root, and what follows it, as one word for a shell; owned. */
 static char *shell_quoted(const char *root, const char *after)
 {

@@ -85,3 +85,18 @@ void store_queue_move(struct store_queue *to, struct store_queue *from)
 	to->count += from->count;
 	store_queue_init(from);
 }
+
+void store_queue_settle(struct store_queue *group, bool ok, struct store_queue *done, struct store_queue *kept, size_t most)
+{
+	struct store_op *op;
+
+	while ((op = store_queue_take(group))) {
+		op->ok = ok;
+		if (op->done)
+			store_queue_add(done, op);
+		else if (!ok && kept->count < most)
+			store_queue_add(kept, op);
+		else
+			store_op_free(op);
+	}
+}

@@ -34,6 +34,9 @@ struct store_request *store_request_copy(const struct store_request *);
 void store_queue_init(struct store_queue *);
 void store_queue_add(struct store_queue *, struct store_op *op);        /* takes op */
 struct store_op *store_queue_take(struct store_queue *);                /* owned; NULL if empty */
+/* After a group: those who wait go to `done`, told how it went; the rest is finished with or, if it failed, kept for the
+ * next group while that has less than `most`. */
+void store_queue_settle(struct store_queue *group, bool ok, struct store_queue *done, struct store_queue *kept, size_t most);
 /* All of from to the end of to. */
 void store_queue_move(struct store_queue *to, struct store_queue *from);
 #endif

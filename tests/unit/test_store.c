@@ -196,7 +196,6 @@ static void empty_file(void **state)
 	assert_int_equal(number(f,
 	    "SELECT sum(strict) FROM pragma_table_list WHERE name IN ('environment', 'request')"),
 	    2);
-	assert_int_equal(faccessat(f->fd, "catalog.db-wal", F_OK, 0), -1);
 }
 
 /* Pages in the log: each has a header of 24 bytes that begins with its number, which is never 0. */
@@ -387,6 +386,40 @@ static void log_has_its_length(void **state)
 	assert_int_equal(before.st_blocks, after.st_blocks);
 }
 
+/* The disk may be full at the next start: the log's room stays, but nothing that it says. */
+static void log_stays_and_says_nothing(void **state)
+{
+	struct fixture *f = *state;
+	struct stat before, after;
+
+	open_store(f);
+	store_start(f->store);
+	put(f, ID_A, "a", STATE_READY, done_cb);
+	wait_for(f, 1);
+	put(f, ID_A, "b", STATE_READY, done_cb);
+	wait_for(f, 2);
+	assert_int_equal(fstatat(f->fd, "catalog.db-wal", &before, 0), 0);
+	close_store(f);
+	assert_int_equal(fstatat(f->fd, "catalog.db-wal", &after, 0), 0);
+	assert_int_equal(before.st_ino, after.st_ino);
+	assert_int_equal(before.st_size, after.st_size);
+	/* Somebody puts an older copy of the catalog back: the log must not be taken for its own. */
+	_cleanup_free_ char *copy = xasprintf("cd '%s' && cp catalog.db old", f->path);
+	assert_int_equal(system(copy), 0);
+	open_store(f);
+	store_start(f->store);
+	put(f, ID_B, "later", STATE_READY, done_cb);
+	wait_for(f, 3);
+	close_store(f);
+	assert_int_equal(renameat(f->fd, "old", f->fd, "catalog.db"), 0);
+	open_store(f);
+	load(f);
+	assert_int_equal(f->env_count, 1);
+	assert_string_equal(f->envs[0]->name, "b");
+	assert_int_equal(fstatat(f->fd, "catalog.db-wal", &after, 0), 0);
+	assert_int_equal(before.st_size, after.st_size);
+}
+
 static void again_cb(bool ok, void *arg)
 {
 	struct fixture *f = arg;
@@ -470,6 +503,7 @@ int main(void)
 		TEST(requests_are_bounded),
 		TEST(log_is_bounded),
 		TEST(log_has_its_length),
+		TEST(log_stays_and_says_nothing),
 		TEST(answers_may_put_more),
 		TEST(signals_are_for_the_loop),
 	};

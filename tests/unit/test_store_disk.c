@@ -288,6 +288,7 @@ static void deep_directory(void **state)
 	/* The tree is deeper than a path may be: it is taken away from inside. */
 	assert_int_equal(unlinkat(fd, "catalog.db", 0), 0);
 	assert_int_equal(unlinkat(fd, "catalog.db.damaged", 0), 0);
+	assert_int_equal(unlinkat(fd, "catalog.db-wal", 0), 0);
 	for (int i = 0; i < 20; i++) {
 		int up = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		assert_int_equal(unlinkat(up, name, AT_REMOVEDIR), 0);
