@@ -168,6 +168,9 @@ static char *root_open_state(struct root *root)
 	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
 		if (mkdirat(root->state_fd, directories[i], 0700) != 0 && errno != EEXIST)
 			return root_state_error(root, errno);
+	/* On a disk that is full already there can be none. */
+	if (mkdirat(root->state_fd, PATH_RESERVE, 0700) != 0 && errno != EEXIST && errno != ENOSPC && errno != EDQUOT)
+		return root_state_error(root, errno);
 	return NULL;
 }
 

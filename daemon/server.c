@@ -30,6 +30,8 @@
 #include "method.h"
 #include "paths.h"
 #include "request.h"
+#include "reserve.h"
+#include "root.h"
 #include "server.h"
 
 #define SERVER_LISTENERS 2
@@ -494,7 +496,10 @@ static int server_add_listener(struct server *s, int directory, const char *name
 	if (l->fd < 0)
 		return -1;
 	mode_t before = umask(0177);
-	int bound = bind(l->fd, (struct sockaddr *)&sa, sizeof(sa));
+	int bound;
+	do {    /* even on a full disk there is an inode for it */
+		bound = bind(l->fd, (struct sockaddr *)&sa, sizeof(sa));
+	} while (bound != 0 && reserve_spend(root_state_fd(s->venvd->root)));
 	umask(before);
 	struct stat st;
 	if (bound != 0 || fstatat(directory, name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||

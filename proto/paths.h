@@ -13,6 +13,7 @@
 #define PATH_STAGE_WORKER "w%d~"        /* begins what a worker of this process id makes in PATH_STAGE for its order */
 #define PATH_STAGE_RENAME "rename~"     /* begins what a rename keeps in PATH_STAGE until it is settled */
 #define PATH_TRASH "trash"
+#define PATH_RESERVE "reserve"          /* in PATH_STATE: room for what must work on a full disk (reserve.c) */
 #define PATH_RECORD "record.json"       /* in PATH_TRASH/ENTRY, beside PATH_TREE */
 #define PATH_TREE "tree"
 #define PATH_REST "rest"                /* what was PATH_TREE, on its way to be removed where there is no stage */

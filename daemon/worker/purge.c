@@ -16,6 +16,7 @@
 #include "paths.h"
 #include "place.h"
 #include "remove.h"
+#include "reserve.h"
 #include "talk.h"
 #include "trash.h"
 
@@ -38,8 +39,10 @@ static int check_entry(const char *entry, struct failure *f)
 /* The rest of an earlier attempt under the same name makes way. */
 static int move_to_stage(struct removal *r, int from_fd, const char *name, int stage, const char *entry)
 {
-	if (place_move(from_fd, name, stage, entry) == 0)
-		return 0;
+	do {
+		if (place_move(from_fd, name, stage, entry) == 0)
+			return 0;
+	} while (reserve_spend(WORKER_FD_STATE));
 	if (errno != EEXIST)
 		return -1;
 	remove_entry(r, stage, entry);
@@ -192,6 +195,16 @@ static int purge_in_place(struct removal *r, const struct doomed *d, json_t **re
 	return answer(r, ret, f);
 }
 
+/* It gives room back, and so may take some that was kept. */
+static int move_doomed(const struct doomed *d, int stage)
+{
+	int r;
+	do {
+		r = place_move_known(d->from_fd, d->base, stage, d->entry, d->want, d->entry);
+	} while (r < 0 && reserve_spend(WORKER_FD_STATE));
+	return r;
+}
+
 int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 {
 	__attribute__((cleanup(doomed_done))) struct doomed d = { .own_fd = -1 };
@@ -209,7 +222,7 @@ int do_purge_name(json_t *order, json_t **ret, struct failure *f)
 		struct statx rest;
 		if (place_statx(stage, d.entry, &rest) == 0)
 			remove_entry(&r, stage, d.entry);
-		if (place_move_known(d.from_fd, d.base, stage, d.entry, d.want, d.entry) < 0) {
+		if (move_doomed(&d, stage) < 0) {
 			if (errno == EXDEV)
 				return purge_in_place(&r, &d, ret, f);
 			if (errno == ENOENT || errno == ESTALE)

@@ -144,8 +144,10 @@ static void restore(struct short_order *s, const struct places *p)
 			refuse(s, ERROR_NOT_IN_TRASH);
 		return;
 	}
-	if (place_move(fd, PATH_TREE, to, name) == 0)
-		return;
+	do {
+		if (place_move(fd, PATH_TREE, to, name) == 0)
+			return;
+	} while (trash_more_room(&s->what));
 	s->tidy = false;
 	if (errno == EEXIST)
 		refuse(s, ERROR_ALREADY_EXISTS);
@@ -158,10 +160,12 @@ static void discard(struct short_order *s, const struct places *p)
 	const struct trashing *w = &s->what;
 	const char *name;
 	int from = trash_origin(w, &name);
-	if (!place_is(from, name, w->want) ||
-	    place_move_known(from, name, p->stage, w->entry, w->want, w->entry) == 0 ||
-	    errno == ENOENT || errno == ESTALE)
-		return;
+	do {
+		if (!place_is(from, name, w->want) ||
+		    place_move_known(from, name, p->stage, w->entry, w->want, w->entry) == 0 ||
+		    errno == ENOENT || errno == ESTALE)
+			return;
+	} while (trash_more_room(w));
 	/* Only after a crash: a worker takes what it has made elsewhere away itself. */
 	if (errno == EXDEV && w->base) {
 		_cleanup_removal_ struct removal removal = { .to_the_end = true };

@@ -15,6 +15,7 @@
 
 #include "orders.h"
 #include "paths.h"
+#include "reserve.h"
 #include "trash.h"
 
 #define IGNORE_FILE ".gitignore"
@@ -118,6 +119,12 @@ bool trash_remove_entry(const struct trashing *t, const struct places *p)
 	return unlinkat(home, t->entry, AT_REMOVEDIR) == 0;
 }
 
+/* The reserve lies on the root's file system, and helps nobody elsewhere. */
+bool trash_more_room(const struct trashing *t)
+{
+	return !t->base && reserve_spend(WORKER_FD_STATE);
+}
+
 /* Where the sync after the rename commits the record's name and size too, its data is all that has to be there before. */
 static int write_record(struct trashing *t, int entry_fd)
 {
@@ -135,19 +142,25 @@ static int write_record(struct trashing *t, int entry_fd)
 
 int trash_prepare(struct trashing *t, const struct places *p, struct failure *f)
 {
-	if (mkdirat(entry_home(t, p), t->entry, 0700) < 0 && errno != EEXIST)
-		return failure_errno(f, "cannot make a place in the trash for '%s'", t->name);
+	while (mkdirat(entry_home(t, p), t->entry, 0700) < 0 && errno != EEXIST)
+		if (!trash_more_room(t))
+			return failure_errno(f, "cannot make a place in the trash for '%s'", t->name);
 	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	if (fd >= 0 && place_is(fd, PATH_TREE, t->want))
 		return 1;
 	const char *name;
 	int from = trash_origin(t, &name);
-	if (!place_is(from, name, t->want))
+	int r = -1;
+	if (!place_is(from, name, t->want)) {
 		no_such_environment(t, f);
-	else if (fd < 0 || write_record(t, fd) < 0)
+	} else {
+		do {
+			r = fd < 0 ? -1 : write_record(t, fd);
+		} while (r < 0 && trash_more_room(t));
+		if (r == 0)
+			return 0;
 		failure_errno(f, "cannot write the record of '%s'", t->name);
-	else
-		return 0;
+	}
 	trash_remove_entry(t, p);
 	return -1;
 }
@@ -161,8 +174,10 @@ int trash_move(struct trashing *t, const struct places *p, struct failure *f)
 		failure_sync(f);
 		return -1;
 	}
-	if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
-		return 0;
+	do {
+		if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
+			return 0;
+	} while (trash_more_room(t));
 	if (errno == EXDEV) {
 		_cleanup_free_ char *reason = xasprintf(
 		    "this file system cannot move '%s' to the trash", t->name);

@@ -32,6 +32,9 @@ void trash_leave_beside(int parent_fd, const char *base);
 /* Where it is when it is not in the trash. */
 int trash_origin(const struct trashing *, const char **ret_name);
 
+/* After a failed call on the way into the trash or out of it: whether the reserve has given room for another try. */
+bool trash_more_room(const struct trashing *);
+
 /* First step, for all of a batch before the second: the entry with its record, on its way to the disk. 0; 1: it is there
  * with its tree already, from before a crash; -1 (NoSuchEnvironment, ...), and nothing of it is left. */
 int trash_prepare(struct trashing *, const struct places *, struct failure *);

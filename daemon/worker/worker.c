@@ -22,6 +22,7 @@
 #include "child.h"
 #include "orders.h"
 #include "orders_do.h"
+#include "reserve.h"
 #include "talk.h"
 
 #define ORDER_NICE 10
@@ -99,6 +100,7 @@ static int serve_resident(void)
 		orders[0] = talk_next(false);
 		if (!orders[0]) {
 			do_meanwhile();
+			reserve_fill(WORKER_FD_STATE);
 			orders[0] = talk_next(true);
 		}
 		if (!orders[0])
