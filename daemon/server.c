@@ -9,7 +9,8 @@
  * Invariants:
  *  - the peer's uid is checked before a byte is read; a refused peer is closed without a word;
  *  - EOF is not "gone": only POLLHUP, or a write error, is; what is left at a half-close is a last frame;
- *  - above LIMIT_OUTPUT_HIGH unsent bytes nothing more is read, parsed or streamed, until LIMIT_OUTPUT_LOW;
+ *  - above LIMIT_OUTPUT_HIGH unsent bytes nothing more is read, parsed or streamed, until LIMIT_OUTPUT_LOW; while all
+ *    connections together have more than LIMIT_OUTPUT_TOTAL, only who has read everything gets another answer;
  *  - a connection is freed only by its own events (conn_turn_cb, read, write, timer), never inside a call
  *    from a request.
  */
@@ -23,6 +24,7 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include "bounds.h"
@@ -73,6 +75,7 @@ struct server {
 	struct event *pause_event;
 	bool accepting;
 	size_t count;
+	size_t unsent;          /* in `out` of all connections */
 	TAILQ_HEAD(, conn) conns;
 };
 
@@ -92,6 +95,7 @@ static void conn_send(void *arg, const struct text *frames)
 		c->since = monotonic_us();
 	if (evbuffer_add(c->out, frames->data, frames->len) != 0)
 		abort();
+	c->server->unsent += frames->len;
 	conn_schedule(c);
 }
 
@@ -110,6 +114,12 @@ static void conn_wake(void *arg)
 
 static const struct request_sink conn_sink = { conn_send, conn_answered, conn_wake };
 
+/* Whether it has more unsent than may be there when more is added. */
+static bool conn_is_over(const struct conn *c)
+{
+	return conn_unsent(c) > (c->server->unsent > LIMIT_OUTPUT_TOTAL ? 0 : LIMIT_OUTPUT_HIGH);
+}
+
 /* False if the peer is gone. */
 static bool conn_flush(struct conn *c)
 {
@@ -120,9 +130,10 @@ static bool conn_flush(struct conn *c)
 				break;
 			return false;
 		}
+		c->server->unsent -= (size_t)n;
 		c->since = monotonic_us();
 	}
-	if (conn_unsent(c) > LIMIT_OUTPUT_HIGH)
+	if (conn_is_over(c))
 		c->held_back = true;
 	else if (conn_unsent(c) <= LIMIT_OUTPUT_LOW)
 		c->held_back = false;
@@ -149,6 +160,7 @@ static void conn_free(struct conn *c)
 	event_free(c->closed_event);
 	event_free(c->turn_event);
 	event_free(c->timer_event);
+	s->unsent -= conn_unsent(c);
 	evbuffer_free(c->in);
 	evbuffer_free(c->out);
 	close(c->fd);
@@ -255,7 +267,7 @@ static void conn_turn(struct conn *c)
 {
 	c->in_turn = true;
 	int64_t until = monotonic_us() + LIMIT_TURN_US;
-	for (int frames = 0; !c->held_back && conn_unsent(c) <= LIMIT_OUTPUT_HIGH &&
+	for (int frames = 0; !c->held_back && !conn_is_over(c) &&
 	    frames < LIMIT_FRAMES_TURN && (frames == 0 || monotonic_us() < until); frames++) {
 		if (c->current != NULL) {
 			if (c->current->stream != NULL)
@@ -478,7 +490,11 @@ int server_holder(int state_fd)
 	socklen_t len = sizeof(peer);
 	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0)
 		return 0;
-	return peer.pid;
+	/* Killed while it started a worker: that one has the socket until it has become the worker's program. */
+	_cleanup_fd_ int process = (int)syscall(SYS_pidfd_open, peer.pid, 0);
+	struct pollfd p = { .fd = process, .events = POLLIN };
+	bool dead = process < 0 ? errno == ESRCH : poll(&p, 1, 0) > 0;
+	return dead ? 0 : peer.pid;
 }
 
 /* Takes directory. */

@@ -19,6 +19,7 @@
 #define LIMIT_STALL_MS        30000         /* a reader that takes nothing; -o stall-timeout */
 #define LIMIT_OUTPUT_HIGH     (256 * 1024)  /* stop reading calls above this much unsent output ... */
 #define LIMIT_OUTPUT_LOW      (128 * 1024)  /* ... until it is down to this */
+#define LIMIT_OUTPUT_TOTAL    (4 * 1024 * 1024) /* unsent on all connections: beyond it the mark of each is 0 */
 #define LIMIT_STREAM_TURN     (16 * 1024)   /* bytes of a stream written in one turn of the loop */
 #define LIMIT_ROWS_TURN       1000          /* rows passed over by a list's filter in one turn */
 #define LIMIT_FRAMES_TURN     32            /* calls of one connection answered in one turn ... */

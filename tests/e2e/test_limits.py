@@ -330,6 +330,41 @@ def test_connections(begin):
         c.close()
 
 
+def memory_kib(pid, field):
+    return int(re.search(rf"^{field}:\s*(\d+) kB", open(f"/proc/{pid}/status").read(), re.M)[1])
+
+
+def send_until_it_is_full(sockets, data):
+    """To clients' ends that never read, until the daemon takes nothing more of any."""
+    for s in sockets:
+        s.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while s.send(data):
+                pass
+
+
+def test_unsent_in_total(begin, root):
+    """Who never reads, however many, holds LIMIT_OUTPUT_TOTAL and an answer each; who reads gets all of it."""
+    wire.fake_environments(root, 300)
+    daemon = begin("-o", "connections=256")
+    lists = b'{"method":"io.venvd.List"}\0' * 50
+    with contextlib.ExitStack() as stack:
+        good, streaming = stack.enter_context(daemon.connect()), stack.enter_context(daemon.connect())
+        answer = len(good.ask(lists[:lists.index(0) + 1])["parameters"]["environments"])
+        assert answer == 300
+        before = memory_kib(daemon.pid, "VmRSS")
+        stuck = [stack.enter_context(daemon.connect()).socket for _ in range(80)]
+        streaming.send("List", more=True)               # read below, slowly
+        send_until_it_is_full(stuck, lists)
+        for _ in range(20):
+            assert len(good.call("List")["environments"]) == 300
+        assert sum(1 for _ in iter(lambda: streaming.receive().get("continues"), None)) == 299
+        if not wire.SANITIZED:
+            # 300 rows are 80 KiB; as many may wait to be read as calls.
+            most = LIMITS["LIMIT_OUTPUT_TOTAL"] / 1024 + 80 * (80 + 64)
+            assert memory_kib(daemon.pid, "VmHWM") - before < most
+
+
 def test_out_of_descriptors(begin):
     """accept() fails and the client goes on waiting; the daemon must neither spin nor forget it."""
     daemon = begin("-o", "connections=4096", descriptors=40)

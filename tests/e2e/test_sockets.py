@@ -8,6 +8,8 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
+import threading
 import tempfile
 import time
 
@@ -202,6 +204,36 @@ def test_a_stale_socket_is_replaced(root, start):
     with wire.running(root) as daemon:
         assert wire.served(daemon)["pid"] == daemon.pid != first.pid
     assert not os.path.lexists(daemon.socket_path)
+
+
+KILLED_AT_A_BAD_MOMENT = """
+import fcntl, os, socket, sys
+lock = os.open("lock", os.O_RDWR | os.O_CREAT, 0o600)
+fcntl.flock(lock, fcntl.LOCK_EX)
+listening = socket.socket(socket.AF_UNIX)
+listening.bind("io.venvd")
+listening.listen()
+if os.fork() == 0:
+    sys.stdin.read()
+"""
+
+
+def test_a_socket_that_outlives_its_daemon(root):
+    """One that was killed while it started a worker: that has all of its descriptors until it runs its own program."""
+    state = root / ".venvd"
+    state.mkdir(parents=True, mode=0o700)
+    dead = subprocess.Popen([sys.executable, "-c", KILLED_AT_A_BAD_MOMENT], cwd=state, stdin=subprocess.PIPE)
+    assert dead.wait(DEADLINE) == 0
+    waits = f":{os.stat(state / 'lock').st_ino} "
+
+    def go_on():
+        wire.until(lambda: any("->" in line and waits in line for line in open("/proc/locks")))
+        dead.stdin.close()
+    waiter = threading.Thread(target=go_on)
+    waiter.start()
+    with wire.running(root) as daemon:
+        assert wire.served(daemon)["pid"] == daemon.pid
+    waiter.join()
 
 
 def test_the_end_leaves_another_ones_socket_alone(root):
