@@ -45,8 +45,8 @@ def take_bytes(where):
     """Every block that is left; the file system gives them away without writing them."""
     filler = where / "filler"
     filler.mkdir(exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=filler, delete=False) as f:
-        at, size = 0, 1 << 28
+    with open(filler / "blocks", "ab") as f:
+        at, size = os.fstat(f.fileno()).st_size, 1 << 28
         while size >= 4096:
             try:
                 os.posix_fallocate(f.fileno(), at, size)
