@@ -13,7 +13,7 @@ DEFECTS = {
         "\trequest_free(r);\n}\n\nvoid request_reply",
         "\trequest_free(r);\n\tmemset(xmalloc(200), 1, 200);\n}\n\nvoid request_reply"),
     "the resident worker loses a descriptor with each delete": (
-        "requests", "daemon/worker/trash.c",
+        "creations", "daemon/worker/trash.c",
         "\t_cleanup_fd_ int fd = trash_open_entry(t, p);\n\tif (fd >= 0 && place_is(fd, PATH_TREE, t->want))\n",
         "\tint fd = trash_open_entry(t, p);\n\tif (fd >= 0 && place_is(fd, PATH_TREE, t->want))\n"),
     "it goes on accepting when there is no descriptor": (

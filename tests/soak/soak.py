@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A daemon that runs for months, in minutes: what it holds after very many calls, and how it fares in a crowd.
 
-- requests  calls that change nothing, then creations and deletions: memory, descriptors and children are as before
+- requests  calls that change nothing: memory, descriptors and children are as before
+- creations the same after creations and deletions
 - few       so few descriptors that most of a crowd must wait: no spinning, who is connected is served, and the end is quick
 - hostile   clients that never read, that send a byte a second, that send nothing but brackets: memory and the others' answers
 - restarts  killed and ended under load: with one retry each, every request is done, and done once
@@ -108,32 +109,44 @@ def fill_memory_of_requests(daemon, count=65536, clients=64):
                 pipe.batch(call("io.venvd.Prompt", '{"name":"env00003"}'))
 
 
+def measure_work(table, daemon, what, count, work):
+    """What it has after the work beside what it had before."""
+    before = settled(daemon)
+    began = time.monotonic()
+    work(count)
+    seconds = time.monotonic() - began
+    now = settled(daemon, before)
+    for who, old, new in zip(("the daemon", "the resident worker"), before.memory, now.memory, strict=True):
+        table.row(f"{count:,} {what}: memory of {who}", f"{old} -> {new} KiB", "less than 1 MiB more", new - old < MIB)
+    table.row(f"{count:,} {what}: descriptors, children of both", f"{now.descriptors} {now.children}",
+              f"{before.descriptors} {before.children}", now.same_but_memory(before))
+    table.row(f"{count:,} {what}: a second", f"{count / seconds:,.0f}", "", None)
+
+
 def measure_requests(table, top, short, binary=None):
-    requests, creations = (30_000, 40) if short else (1_000_000, 10_000)
+    requests = 30_000 if short else 1_000_000
+    fake_environments(top / "envs", 20)
+    with running(top / "envs", binary=binary) as daemon:
+        for method in ("Delete", "Restore"):        # the resident worker starts when it is needed
+            daemon.call(method, name="env00000")
+        ask(daemon, requests // 5)
+        measure_work(table, daemon, "requests", requests, lambda count: ask(daemon, count))
+
+
+def measure_creations(table, top, short, binary=None):
+    creations = 40 if short else 10_000
     root = top / "envs"
     fake_environments(root, 20)
     with running(root, "-o", "pool_entries=16", binary=binary) as daemon:
         for name in ["first"] if short else ["first", "second"]:        # the images, without pip and with it
             daemon.call("Create", name=name, python=PYTHON, withoutPip=name == "first")
-        ask(daemon, requests // 5)
         pairs(daemon, max(creations // 20, 16), short)
         if not short:
             fill_memory_of_requests(daemon)
-        wait_until(lambda: not daemon.trash(), 10)
-        for name, work, count in ((f"{requests:,} requests", lambda: ask(daemon, requests), requests),
-                                  (f"{creations:,} created and deleted", lambda: pairs(daemon, creations, short), creations)):
-            before = settled(daemon)
-            began = time.monotonic()
-            work()
-            seconds = time.monotonic() - began
-            now = settled(daemon, before)
-            for who, old, new in zip(("the daemon", "the resident worker"), before.memory, now.memory, strict=True):
-                table.row(f"{name}: memory of {who}", f"{old} -> {new} KiB", "less than 1 MiB more", new - old < MIB)
-            table.row(f"{name}: descriptors, children of both", f"{now.descriptors} {now.children}",
-                      f"{before.descriptors} {before.children}", now.same_but_memory(before))
-            table.row(f"{name}: a second", f"{count / seconds:,.0f}", "", None)
-        if left := [p.name for d in ("stage", "trash") for p in (root / ".venvd" / d).iterdir()]:
-            table.row("what is left in stage and trash", str(left[:3]), "nothing", False)
+        measure_work(table, daemon, "created and deleted", creations, lambda count: pairs(daemon, count, short))
+        wait_until(lambda: not any(any((root / ".venvd" / d).iterdir()) for d in ("stage", "trash")), 10)
+        left = [p.name for d in ("stage", "trash") for p in (root / ".venvd" / d).iterdir()]
+        table.row(f"{creations:,} created and deleted: left in stage and trash", str(left[:3]), "[]", left == [])
 
 
 # --- few descriptors ---
@@ -385,7 +398,8 @@ def measure_restarts(table, top, short, binary=None):
 
 # --- do they bite? ---
 
-PARTS = {"requests": measure_requests, "few": measure_few, "hostile": measure_hostile, "restarts": measure_restarts}
+PARTS = {"requests": measure_requests, "creations": measure_creations, "few": measure_few, "hostile": measure_hostile,
+         "restarts": measure_restarts}
 
 
 def measure(part, table, short, binary=None):
