@@ -24,6 +24,7 @@
 #include "store.h"
 
 #define PAGE 4096
+#define NEWEST_SCHEMA 4         /* of daemon/store.c; its number is the last byte of user_version */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
@@ -258,6 +259,8 @@ static void check_aside(const uint8_t *data, size_t size)
 	_cleanup_fd_ int fd = openat(place_fd, PATH_CATALOG ".damaged", O_RDONLY | O_CLOEXEC);
 	_cleanup_text_ struct text text = { 0 };
 	assert(fd >= 0 && fd_read_all(fd, SIZE_MAX / 2, &text) == 0);
+	if (size >= 64 && data[63] != 0 && data[63] < NEWEST_SCHEMA)
+		return;                 /* it may have been brought up to date before its rows were read */
 	assert(text.len >= size);
 	for (size_t i = 0; i < size; i++)
 		assert((uint8_t)text.data[i] == data[i] || i < 100);

@@ -446,9 +446,9 @@ static struct environment *house_environment(size_t i)
 	env->ino = 1000 + (int64_t)i;
 	env->btime_ns = 1;
 	env->created_at = now_us();
-	env->interpreter = xstrdup("/usr/bin/python3");
-	env->version = xstrdup("3.12.1");
-	env->origin = xstrdup("created");
+	env->interpreter = word("/usr/bin/python3");
+	env->version = word("3.12.1");
+	env->origin = word("created");
 	if (env->state == STATE_TRASHED) {
 		env->deleted_at = env->created_at + (int64_t)i;
 		env->entry = xasprintf("%s~%zu~%s", env->name, i, env->id);

@@ -25,7 +25,7 @@ $(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: $(FUZZ_HOUSE)
 $(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: FUZZ_LIBS = -levent_core -linih
 $(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: WRAP = event_add event_base_once kill waitpid
 $(BUILD)/fuzz_distinfo: $(patsubst %,$(BUILD)/obj/daemon/worker/%.o,distinfo failure place talk)
-$(BUILD)/fuzz_catalog: $(call objects,daemon/environment.c daemon/store*.c)
+$(BUILD)/fuzz_catalog: $(call objects,daemon/environment.c daemon/store*.c daemon/word.c)
 $(BUILD)/fuzz_catalog: FUZZ_LIBS = -lsqlite3
 $(BUILD)/fuzz_catalog: WRAP = abort
 $(BUILD)/fuzz_reply: $(call rooms,client,find start venvctl)
