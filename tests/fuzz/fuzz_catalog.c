@@ -226,7 +226,7 @@ static void forget_place(void)
 static void make_place(void)
 {
 	take_memory();
-	place = xstrdup(access("/dev/shm", W_OK) == 0 ? "/dev/shm/venvd-fuzz-XXXXXX" : "/tmp/venvd-fuzz-XXXXXX");
+	place = xasprintf("%s/venvd-fuzz-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
 	if (mkdtemp(place) == NULL)
 		abort();
 	atexit(forget_place);

@@ -61,7 +61,7 @@ static void forget_tree(void)
 
 static void make_tree(void)
 {
-	tree_path = xstrdup(access("/dev/shm", W_OK) == 0 ? "/dev/shm/venvd-fuzz-XXXXXX" : "/tmp/venvd-fuzz-XXXXXX");
+	tree_path = xasprintf("%s/venvd-fuzz-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
 	assert(mkdtemp(tree_path) != NULL);
 	atexit(forget_tree);
 	tree = open(tree_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -30,3 +30,5 @@ $(BUILD)/fuzz_catalog: FUZZ_LIBS = -lsqlite3
 $(BUILD)/fuzz_catalog: WRAP = abort
 $(BUILD)/fuzz_reply: $(call rooms,client,find start venvctl)
 $(BUILD)/fuzz_reply: WRAP = fd_write_all send recv isatty talk_terminal exit _exit
+$(BUILD)/fuzz_order: $(call rooms,daemon/worker,child talk worker)
+$(BUILD)/fuzz_order: WRAP = send recv

@@ -32,6 +32,10 @@ fi
 # Allocations are what most targets do most of the time: short stacks for each, and little kept of what was freed.
 export ASAN_OPTIONS=malloc_context_size=8:quarantine_size_mb=16:max_malloc_fill_size=64:allocator_release_to_os_interval_ms=-1
 export UBSAN_OPTIONS=print_stacktrace=1
+# Some targets have files, in memory where that is possible.
+TMPDIR=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)" venvd-fuzz.XXXXXX)
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 
 # The interface descriptions are seeds, too.
 mkdir -p $out/corpus/idl

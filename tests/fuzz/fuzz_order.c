@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * An order's bytes: what a worker does with whatever comes from the daemon (talk.c, worker.c, short.c, and every order's own
+ * reading). The first byte: resident, or one order. The rest, up to 0xff, is what comes over the socket; after each
+ * further 0xff what one child prints, for no child is started. The worker is whole but for child.c.
+ *
+ * There is a root in memory, with an environment and a trashed one in it, made anew whenever it was changed, and the process
+ * may write nowhere else (Landlock; without it no order is run): what an order names by a path is out of reach.
+ *
+ * Invariants: the worker answers, or ends with status 1 as it does when something is no order; whatever it says is a JSON
+ * object with the number of an order that it was given; each order has one end at most, and nothing comes after it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <ftw.h>
+#include <linux/landlock.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+_Noreturn void order_exit(int status);
+int worker_main(int argc, char **argv);
+#define exit order_exit
+#define main worker_main
+#include "../../daemon/worker/talk.c"
+#include "../../daemon/worker/worker.c"
+#undef exit
+#undef main
+#include "child.h"
+#include "paths.h"
+
+#define IDS 64
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+ssize_t __wrap_recv(int fd, void *data, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t len, int flags);
+
+static char *base;                      /* in which every input has its root */
+static bool confined;
+static int argument_count;
+static char **arguments;
+static const uint8_t *input, *input_end;        /* of the socket */
+static const uint8_t *children, *children_end;
+static jmp_buf ended;
+static struct text said;
+static json_int_t finished[IDS];        /* orders that have been answered */
+static size_t finished_count;
+
+/* --- the process --- */
+
+void order_exit(int status)
+{
+	assert(status == 1);
+	longjmp(ended, 1);
+}
+
+ssize_t __wrap_recv(int fd, void *data, size_t len, int flags)
+{
+	assert(fd == WORKER_FD_ORDERS);
+	size_t left = (size_t)(input_end - input);
+	if (flags & MSG_PEEK) {
+		errno = EAGAIN;                 /* the daemon is there, and says nothing */
+		return -1;
+	}
+	if (left > len)
+		left = len;
+	memcpy(data, input, left);
+	input += left;
+	return (ssize_t)left;
+}
+
+/* One message. */
+static void check_said(const char *text, size_t len)
+{
+	json_t *message = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	assert(json_is_object(message));
+	assert(json_is_string(json_object_get(message, "frame")) != json_is_true(json_object_get(message, "done")));
+	json_int_t id = json_integer_value(json_object_get(message, "id"));
+	for (size_t i = 0; i < finished_count; i++)
+		assert(finished[i] != id);
+	/* Of orders that share a number, or have none, the daemon knows nothing. */
+	if (json_is_true(json_object_get(message, "done")) && finished_count < IDS && id > 1000)
+		finished[finished_count++] = id;
+	json_decref(message);
+}
+
+ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
+{
+	(void)flags;
+	assert(fd == WORKER_FD_ORDERS);
+	text_add(&said, data, len);
+	while (said.len > 0) {
+		const char *nul = memchr(said.data, 0, said.len);
+		if (nul == NULL)
+			break;
+		size_t n = (size_t)(nul - said.data);
+		check_said(said.data, n);
+		memmove(said.data, nul + 1, said.len - n - 1);
+		said.len -= n + 1;
+	}
+	return (ssize_t)len;
+}
+
+/* --- child.c --- */
+
+void child_init(void)
+{
+}
+
+void child_run(struct child *c)
+{
+	const uint8_t *end = children < children_end ? memchr(children, 0xff, (size_t)(children_end - children)) : NULL;
+	if (end == NULL)
+		end = children_end;
+	c->end = CHILD_EXITED;
+	c->status = 0;
+	text_adds(&c->output, "");
+	for (; children < end; children++)
+		text_add(&c->output, *children != 0 ? (const char *)children : " ", 1);
+	children += children < children_end;
+}
+
+void child_done(struct child *c)
+{
+	text_done(&c->output);
+}
+
+char *child_end_text(const struct child *c)
+{
+	return xasprintf("exited with status %d", c->status);
+}
+
+/* --- where it may write --- */
+
+static bool allow(int rules, const char *path, uint64_t what)
+{
+	struct landlock_path_beneath_attr rule = { .allowed_access = what };
+	_cleanup_fd_ int fd = open(path, O_PATH | O_CLOEXEC);
+	rule.parent_fd = fd;
+	return fd >= 0 && syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
+}
+
+/* Everything may be read; written only our own directory, and those of the fuzzer (given as arguments). */
+static bool confine(int argc, char **argv)
+{
+	const uint64_t writing = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+	    LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
+	    LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
+	    LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER;
+	struct landlock_ruleset_attr attributes = { .handled_access_fs = writing };
+	_cleanup_fd_ int rules = (int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
+	if (rules < 0 || !allow(rules, base, writing))
+		return false;
+	for (int i = 1; i < argc; i++)
+		if (argv[i][0] != '-')
+			allow(rules, argv[i], LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
+			    LANDLOCK_ACCESS_FS_REMOVE_FILE);
+	/* A merge writes down how far it is. */
+	if (getenv("TMPDIR") != NULL)
+		allow(rules, getenv("TMPDIR"), LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG |
+		    LANDLOCK_ACCESS_FS_REMOVE_FILE);
+	allow(rules, "build-san/fuzz", LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG);
+	allow(rules, "/dev", LANDLOCK_ACCESS_FS_WRITE_FILE);    /* null; and where the base lies */
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_landlock_restrict_self, rules, 0) == 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path) == 0 ? 0 : 0;
+}
+
+static void forget(void)
+{
+	nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	free(base);
+}
+
+/* Descriptors 3 to 6 are as a worker has them; they are taken before anybody else gets them. */
+static void give(int fd, int number)
+{
+	if (fd < 0 || (fd != number && dup3(fd, number, O_CLOEXEC) < 0))
+		abort();
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	for (int fd = WORKER_FD_ORDERS; fd <= WORKER_FD_LOCK; fd++) {
+		int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+		give(nothing, fd);
+		if (nothing > WORKER_FD_LOCK)
+			close(nothing);
+	}
+	arguments = *argv;
+	argument_count = *argc;
+	return 0;
+}
+
+/* Not before the first input: who only starts others, to merge, must not take their rights away. */
+static void begin(void)
+{
+	base = xasprintf("%s/venvd-fuzz-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+	if (mkdtemp(base) == NULL)
+		abort();
+	atexit(forget);
+	confined = confine(argument_count, arguments);
+	if (!confined)
+		fprintf(stderr, "no Landlock here: no order is run\n");
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* --- the root --- */
+
+static void put_file(int in, const char *name, const char *text)
+{
+	_cleanup_fd_ int fd = openat(in, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || fd_write_all(fd, text, strlen(text)) != 0)
+		abort();
+}
+
+static const char *const directories[] = { PATH_STATE, PATH_STATE "/" PATH_STAGE, PATH_STATE "/" PATH_TRASH,
+	PATH_STATE "/" PATH_TRASH "/old~1~x", PATH_STATE "/" PATH_TRASH "/old~1~x/" PATH_TREE, PATH_STATE "/" PATH_POOL,
+	PATH_STATE "/" PATH_IMAGES, "a", "a/bin" };
+static const struct {
+	const char *name, *text;
+} files[] = {
+	{ PATH_STATE "/" PATH_LOCK, "" }, { "a/pyvenv.cfg", "home = /usr/bin\nversion = 3.12.1\n" }, { "a/bin/python", "#!" },
+};
+
+/* What is as old as this nobody has touched. */
+#define LONG_AGO 1000
+
+static void mark(int root, const char *name)
+{
+	const struct timespec times[] = { { .tv_sec = LONG_AGO }, { .tv_sec = LONG_AGO } };
+	if (utimensat(root, name, times, 0) != 0)
+		abort();
+}
+
+static bool is_marked(const char *name)
+{
+	struct stat st;
+	return fstatat(WORKER_FD_ROOT, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec == LONG_AGO;
+}
+
+/* A root costs a hundred system calls, and most orders change nothing in it. */
+static bool is_untouched(void)
+{
+	bool untouched = is_marked(".");
+	for (size_t i = 0; untouched && i < ARRAY_LENGTH(directories); i++)
+		untouched = is_marked(directories[i]);
+	for (size_t i = 0; untouched && i < ARRAY_LENGTH(files); i++)
+		untouched = is_marked(files[i].name);
+	return untouched;
+}
+
+static void make_root(void)
+{
+	_cleanup_free_ char *path = xasprintf("%s/r", base);
+	nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	if (mkdir(path, 0700) != 0)
+		abort();
+	_cleanup_fd_ int root = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (root <= WORKER_FD_LOCK)
+		abort();
+	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
+		if (mkdirat(root, directories[i], 0700) != 0)
+			abort();
+	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
+		put_file(root, files[i].name, files[i].text);
+	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
+		mark(root, files[i].name);
+	for (size_t i = ARRAY_LENGTH(directories); i-- > 0;)
+		mark(root, directories[i]);
+	mark(root, ".");
+	_cleanup_fd_ int state = openat(root, PATH_STATE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	give(root, WORKER_FD_ROOT);
+	give(state, WORKER_FD_STATE);
+}
+
+static void run_worker(bool resident)
+{
+	if (setjmp(ended) != 0)
+		return;
+	if (resident) {
+		serve_resident();
+		return;
+	}
+	json_auto_t *order = talk_next(true);
+	if (order != NULL)
+		run(order);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static int ours = -1;                   /* this descriptor and all above it */
+	if (base == NULL)
+		begin();
+	if (size == 0 || !confined)
+		return 0;
+	if (ours < 0) {
+		make_root();
+		ours = open("/dev/null", O_RDWR | O_CLOEXEC);
+	}
+	const uint8_t *cut = memchr(data + 1, 0xff, size - 1);
+	input = data + 1;
+	input_end = cut != NULL ? cut : data + size;
+	children = cut != NULL ? cut + 1 : data + size;
+	children_end = data + size;
+	gone = false;
+	finished_count = 0;
+	frame_reader_init(&reader, LIMIT_WORKER_FRAME);
+	text_clear(&said);
+	run_worker(data[0] % 2 == 0);
+	frame_reader_done(&reader);
+	umask(022);
+	close_range((unsigned)ours, ~0u, 0);    /* what a worker that ended had open */
+	if (!is_untouched())
+		make_root();
+	return 0;
+}
