@@ -78,6 +78,12 @@ int root_fd(const struct root *r)
 	return 0;
 }
 
+int root_state_fd(const struct root *r)
+{
+	(void)r;
+	return -1;
+}
+
 char *root_changed(const struct root *r)
 {
 	(void)r;
