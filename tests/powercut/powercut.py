@@ -344,6 +344,10 @@ def main():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began = time.monotonic()
     try:
+        # Images are made by way of a directory in /tmp that all daemons of a user share, even one whose clock is wrong. Here
+        # mounts are ours alone.
+        if not build.is_relative_to("/tmp"):
+            disk.run("mount", "-t", "tmpfs", "-o", "mode=1777", "powercut", "/tmp")
         rows = [] if options.bite else measure(options, build)
         stopped = any(c["interrupted"] for _, c in rows)
         missed = [] if options.short or options.no_bite or stopped else bite(options, build)
