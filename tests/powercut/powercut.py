@@ -252,8 +252,8 @@ class Series:
 
 
 def moment(chance):
-    """After so many answers, so many seconds later."""
-    return chance.randint(2, 40), chance.choice((0, 0, chance.uniform(0, 0.006)))
+    """After so many answers, so many seconds later. Where there are many, the pool has been filled again meanwhile."""
+    return chance.randint(*chance.choice(((2, 40), (2, 40), (60, 140)))), chance.choice((0, 0, chance.uniform(0, 0.006)))
 
 
 HEADS = ["cuts", "acknowledged", "checks", "open", "done", "undone", "again", "restored", "trees", "files", "entries", "lost", "short",

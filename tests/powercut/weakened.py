@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Daemons with a step left out that only a power cut tells from the real one, each made for a test alone.
 
-That a claim waits for writes that it has begun shows on no device that keeps what it was given, in that order: they come
+That somebody waits for writes that were begun shows on no device that keeps what it was given, in that order: they come
 before the log's. So what is left out here is their beginning.
 """
 import variants
@@ -36,8 +36,12 @@ VARIANTS = {
         ["ext4"], "daemon/worker/duplicate.c",
         "\treturn durable_tree(d->dir_fd) < 0 ? failure_sync(f) : 0;",
         "\treturn 0;"),
-    "a pool whose entries are not pushed out": (
-        ["xfs"], "daemon/worker/fill.c",
+    "a pool whose files are not pushed out": (
+        ["xfs"], "daemon/worker/clone.c",
+        "\tif (d && written)\n\t\tdurable_add(d, fd);\n\telse\n\t\tclose(fd);",
+        "\t(void)d;\n\t(void)written;\n\tclose(fd);"),
+    "a pool that is filled without a sync": (
+        ["btrfs"], "daemon/worker/fill.c",
         "\tif (durable_wait(&w->durable) < 0 || durable_names(w->stage_fd) < 0) {",
         "\tif (w->stage_fd < 0) {"),
 }
