@@ -56,6 +56,7 @@ struct reconcile {
 	json_t *trash;          /* entry -> what the scan says of it */
 	json_t *empty;          /* entries of the trash without a tree: they go */
 	json_t *stage;          /* what lies in the stage: all of it goes, but nothing that comes later */
+	int scans;              /* begun */
 	size_t waiting;         /* discards and inspections that `ready` waits for */
 	size_t adopted;
 };
@@ -532,6 +533,7 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 	}
 }
 
+static void reconcile_scan(struct reconcile *);
 static void reconcile_renames_settled(void *);
 static void reconcile_followed(void *);
 
@@ -542,6 +544,11 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 	bool truncated = json_is_true(json_object_get(result, "truncated"));
 	if (truncated)
 		log_error("the root holds more than %d directories", LIMIT_ENVIRONMENTS);
+	if (code == ERROR_FAILED && !v->stopping && rec->scans < LIMIT_WORKER_RESTARTS) {
+		log_warning("the root is looked through once more: %s", job_reason(code, result));
+		reconcile_scan(rec);
+		return;
+	}
 	if (code != ERROR_NONE || truncated || v->stopping) {
 		/* Nothing is concluded from half a look: what the catalog says stands until the next start. */
 		log_error("the root could not be looked through: %s",
@@ -594,6 +601,18 @@ static void reconcile_followed(void *arg)
 	reconcile_step(rec);
 }
 
+/* Anew, whatever a worker that has died over it has told. */
+static void reconcile_scan(struct reconcile *rec)
+{
+	struct jobs *jobs = rec->venvd->jobs;
+	rec->scans++;
+	entries_clear(rec->names);
+	json_object_clear(rec->trash);
+	json_array_clear(rec->stage);
+	if (job_start(jobs, json_pack("{s:s}", "op", "scan"), 0, reconcile_scan_frame, reconcile_scanned, rec) == NULL)
+		reconcile_scanned(ERROR_CANCELLED, NULL, rec);
+}
+
 void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 {
 	struct reconcile *rec = xcalloc(1, sizeof(*rec));
@@ -609,7 +628,5 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 		reconcile_step(rec);
 		return;
 	}
-	if (job_start(v->jobs, json_pack("{s:s}", "op", "scan"), 0, reconcile_scan_frame,
-	    reconcile_scanned, rec) == NULL)
-		reconcile_scanned(ERROR_FAILED, NULL, rec);
+	reconcile_scan(rec);
 }
