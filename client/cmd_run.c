@@ -78,7 +78,7 @@ static void environment_activate(const struct place *place, const char *name)
 	                                      before && *before ? before : DEFAULT_PATH);
 	if (setenv("PATH", path, 1) < 0 || setenv("VIRTUAL_ENV", place->path, 1) < 0 ||
 	    setenv("VIRTUAL_ENV_PROMPT", place->prompt ? place->prompt : name, 1) < 0)
-		abort();
+		out_of_memory();
 	unsetenv("PYTHONHOME");
 }
 

@@ -49,9 +49,7 @@ static void put(const struct text *line)
 static void PRINTF_LIKE(3, 0)
 line_v(const char *label, const char *sgr, const char *fmt, va_list ap)
 {
-	_cleanup_free_ char *raw = NULL;
-	if (vasprintf(&raw, fmt, ap) < 0)
-		abort();
+	_cleanup_free_ char *raw = xvasprintf(fmt, ap);
 	_cleanup_free_ char *safe = text_printable(raw);
 	_cleanup_text_ struct text line = { 0 };
 	talk_progress(NULL);
@@ -82,13 +80,10 @@ static void PRINTF_LIKE(3, 4) line(const char *label, const char *sgr, const cha
 
 void talk_hint(const char *fmt, ...)
 {
-	_cleanup_free_ char *raw = NULL;
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vasprintf(&raw, fmt, ap);
+	_cleanup_free_ char *raw = xvasprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		abort();
 	_cleanup_free_ char *command = talk_command(raw);
 	line("hint", TALK_GREEN, "%s", command);
 }

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include "frame.h"
 #include "names.h"
 #include "paths.h"
 #include "talk.h"
@@ -72,13 +73,10 @@ bool settings_root_builtin(void)
 
 void usage_error(const char *fmt, ...)
 {
-	char *what;
 	va_list ap;
 	va_start(ap, fmt);
-	int n = vasprintf(&what, fmt, ap);
+	char *what = xvasprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
-		abort();
 	talk_error("%s", what);
 	free(what);
 	if (running)
@@ -262,6 +260,7 @@ static void settings_from_environment(void)
 
 int main(int argc, char **argv)
 {
+	frame_memory();
 	settings_from_environment();
 	if (argc > 0)
 		verb_option(argc, argv, "+", NULL);

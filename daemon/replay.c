@@ -90,7 +90,7 @@ static void replay_expire(struct replay *replay)
 static void replay_insert(struct replay *replay, struct replay_record *record)
 {
 	if (tsearch(record, &replay->tree, replay_compare) == NULL)
-		abort();
+		out_of_memory();
 	TAILQ_INSERT_TAIL(&replay->by_age, record, entry);
 	replay->count++;
 }

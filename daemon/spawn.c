@@ -96,18 +96,21 @@ static void spawn_attributes(posix_spawnattr_t *attributes)
 	posix_spawnattr_setsigmask(attributes, &none);
 }
 
-static void spawn_files(posix_spawn_file_actions_t *files, const struct spawn *s, int theirs)
+/* A list without one of these would start a worker that has other files under their numbers. */
+static int spawn_files(posix_spawn_file_actions_t *files, const struct spawn *s, int theirs)
 {
 	const int sources[] = { theirs, s->root_fd, s->state_fd, s->lock_fd };
 	posix_spawn_file_actions_init(files);
-	posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	for (int i = 0; i < (int)ARRAY_LENGTH(sources); i++) {
+	int error = posix_spawn_file_actions_addopen(files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	if (error == 0)
+		error = posix_spawn_file_actions_addopen(files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	for (int i = 0; error == 0 && i < (int)ARRAY_LENGTH(sources); i++) {
 		if (sources[i] >= 0)
-			posix_spawn_file_actions_adddup2(files, sources[i], WORKER_FD_ORDERS + i);
+			error = posix_spawn_file_actions_adddup2(files, sources[i], WORKER_FD_ORDERS + i);
 		else
-			posix_spawn_file_actions_addclose(files, WORKER_FD_ORDERS + i);
+			error = posix_spawn_file_actions_addclose(files, WORKER_FD_ORDERS + i);
 	}
+	return error;
 }
 
 int spawn_worker(const struct spawn *s, int theirs, bool resident, pid_t *ret_pid)
@@ -115,13 +118,14 @@ int spawn_worker(const struct spawn *s, int theirs, bool resident, pid_t *ret_pi
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attributes;
 	spawn_attributes(&attributes);
-	spawn_files(&files, s, theirs);
+	int error = spawn_files(&files, s, theirs);
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", s->binary);
 	char name[] = "venvd-worker", residence[] = "resident", order[] = "order";
 	char *argv[] = { name, resident ? residence : order, NULL };
 	char **env = spawn_environment();
-	int error = posix_spawn(ret_pid, path, &files, &attributes, argv, env);
+	if (error == 0)
+		error = posix_spawn(ret_pid, path, &files, &attributes, argv, env);
 	for (char **e = env; *e != NULL; e++)
 		free(*e);
 	free(env);

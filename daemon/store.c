@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The catalog on disk. The only file that knows SQLite, and it has one connection, used by one
+ * The catalog on disk. The only file that uses SQLite, and it has one connection, used by one
  * thread at a time: by its caller until store_start(), by the store's thread until that is joined
  * in store_close().
  *
@@ -26,6 +26,7 @@
 #include "store_file.h"
 #include "store_exchange.h"
 #include "store_row.h"
+#include "store_sqlite.h"
 
 #define APPLICATION_ID 1986358884       /* as in schema/001-init.sql */
 #define CHECKPOINT_PAGES 1000           /* of the log, before they go into the file */
@@ -101,40 +102,6 @@ struct store {
 
 /* --- opening ------------------------------------------------------------------------------- */
 
-static int full_pathname(sqlite3_vfs *vfs, const char *name, int size, char *ret)
-{
-	size_t len = strlen(name) + 1;
-
-	(void)vfs;
-	if (len > (size_t)size)
-		return SQLITE_CANTOPEN;
-	memcpy(ret, name, len);
-	return SQLITE_OK;
-}
-
-/* SQLite makes a full path of the name it is given, following links, and refuses one of more than 512 bytes; a root
- * may lie deeper. So we name the catalog through our descriptor of its directory, /proc/self/fd/N/catalog.db, and this
- * copy of the default VFS leaves the name as it is. The log and the directory's sync go the same way. */
-static const char *vfs_name(void)
-{
-	static sqlite3_vfs vfs;
-
-	if (!vfs.zName) {
-		const sqlite3_vfs *model = sqlite3_vfs_find(NULL);
-		if (!model)
-			return NULL;
-		vfs = *model;
-		vfs.pNext = NULL;
-		vfs.zName = "venvd";
-		vfs.xFullPathname = full_pathname;
-		if (vfs.mxPathname < 512)
-			vfs.mxPathname = 512;
-		if (sqlite3_vfs_register(&vfs, 0) != SQLITE_OK)
-			vfs.zName = NULL;
-	}
-	return vfs.zName;
-}
-
 static int pragma_number(sqlite3 *db, const char *sql, int *ret)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -209,7 +176,7 @@ static int open_db(struct store *store)
 {
 	char name[64];
 	int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-	const char *vfs = store->dir_fd >= 0 ? vfs_name() : NULL;
+	const char *vfs = store->dir_fd >= 0 ? store_sqlite_vfs() : NULL;
 
 	if (store->dir_fd >= 0 && !vfs)
 		return SQLITE_NOMEM;
@@ -358,6 +325,7 @@ struct store *store_open(int state_fd, const char *root, char **ret_why, char **
 	struct store *store = xcalloc(1, sizeof(*store));
 	char *note = NULL;
 
+	store_sqlite_memory();
 	store_queue_init(&store->kept);
 	store->requests_put = TRIM_EVERY;
 	bool opened = store_exchange_init(&store->exchange) == 0;

@@ -20,6 +20,7 @@
 
 #include "bounds.h"
 #include "events.h"
+#include "frame.h"
 #include "index.h"
 #include "job.h"
 #include "log.h"
@@ -341,6 +342,8 @@ static void venvd_unwatch(void)
 int main(int argc, char **argv)
 {
 	struct venvd v = { .started_at = now_us() };
+	frame_memory();
+	event_set_mem_functions(xmalloc, xrealloc, free);
 	config_read(&v.config, argc, argv);
 	log_open(v.config.detached ? v.config.root : NULL);
 	if (v.config.peek)

@@ -60,6 +60,11 @@ const char *frame_next(struct frame_reader *r, size_t *ret_len)
 	return frame;
 }
 
+void frame_memory(void)
+{
+	json_set_alloc_funcs(xmalloc, free);
+}
+
 static int add_cb(const char *data, size_t len, void *text)
 {
 	text_add(text, data, len);
@@ -68,7 +73,7 @@ static int add_cb(const char *data, size_t len, void *text)
 
 void frame_add(struct text *out, const json_t *value)
 {
-	/* Nothing that we build is refused by jansson: what fails here is memory. */
+	/* Nothing that we build is refused by jansson. */
 	if (json_dump_callback(value, add_cb, out, JSON_COMPACT | JSON_ENCODE_ANY) < 0)
 		abort();
 	text_add(out, "", 1);

@@ -22,6 +22,9 @@ void frame_feed(struct frame_reader *, const void *data, size_t len);
  * *ret_len is its length. errno EMSGSIZE (else 0) when what waits is longer than max. */
 const char *frame_next(struct frame_reader *, size_t *ret_len);
 
+/* First of all in a program: jansson, too, has memory or the program ends. */
+void frame_memory(void);
+
 /* Appends the compact text of value and a NUL. */
 void frame_add(struct text *out, const json_t *value);
 

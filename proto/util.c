@@ -14,7 +14,7 @@
 #include <time.h>
 #include "util.h"
 
-static _Noreturn void out_of_memory(void)
+_Noreturn void out_of_memory(void)
 {
 	static const char words[] = "out of memory\n";
 
@@ -54,6 +54,11 @@ void *xreallocarray(void *p, size_t count, size_t size)
 	return p;
 }
 
+void *xrealloc(void *p, size_t size)
+{
+	return xreallocarray(p, size, 1);
+}
+
 char *xstrdup(const char *s)
 {
 	if (!s)
@@ -78,9 +83,16 @@ char *xasprintf(const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	int n = vasprintf(&s, fmt, ap);
+	s = xvasprintf(fmt, ap);
 	va_end(ap);
-	if (n < 0)
+	return s;
+}
+
+char *xvasprintf(const char *fmt, va_list ap)
+{
+	char *s;
+
+	if (vasprintf(&s, fmt, ap) < 0)
 		out_of_memory();
 	return s;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The cellar: what every room of all three programs uses. Out of memory ends the program (every input
- * is bounded and the catalog survives it), so nobody checks an x-function's result.
+ * is bounded and the catalog survives it), so nobody checks an x-function's result. The libraries ask the
+ * same functions: an answer of theirs that is not there is never for want of memory.
  */
 #ifndef VENVD_UTIL_H
 #define VENVD_UTIL_H
@@ -16,13 +17,18 @@
 #define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
 #define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
 
+/* A word on stderr, which is the log, and abort(). */
+_Noreturn void out_of_memory(void);
+
 /* Each aborts when memory is gone; all results are owned by the caller, freed with free(). */
 void *xmalloc(size_t size);
 void *xcalloc(size_t count, size_t size);
+void *xrealloc(void *p, size_t size);
 void *xreallocarray(void *p, size_t count, size_t size);
 char *xstrdup(const char *s);              /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
+char *xvasprintf(const char *fmt, va_list) PRINTF_LIKE(1, 0);
 
 static inline void cleanup_free(void *p) { free(*(void **)p); }
 static inline void cleanup_fd(int *fd) { if (*fd >= 0) close(*fd); }

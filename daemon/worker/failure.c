@@ -28,11 +28,9 @@ static int set_reason(struct failure *f, enum error_code code, const char *reaso
 
 int failure_reason(struct failure *f, enum error_code code, const char *fmt, ...)
 {
-	_cleanup_free_ char *reason = NULL;
 	va_list ap;
 	va_start(ap, fmt);
-	if (vasprintf(&reason, fmt, ap) < 0)
-		abort();
+	_cleanup_free_ char *reason = xvasprintf(fmt, ap);
 	va_end(ap);
 	return set_reason(f, code, reason);
 }
@@ -40,11 +38,9 @@ int failure_reason(struct failure *f, enum error_code code, const char *fmt, ...
 int failure_errno(struct failure *f, const char *fmt, ...)
 {
 	int err = errno;
-	_cleanup_free_ char *what = NULL;
 	va_list ap;
 	va_start(ap, fmt);
-	if (vasprintf(&what, fmt, ap) < 0)
-		abort();
+	_cleanup_free_ char *what = xvasprintf(fmt, ap);
 	va_end(ap);
 	_cleanup_free_ char *reason = xasprintf("%s: %s", what, strerror(err));
 	bool full = err == ENOSPC || err == EDQUOT;

@@ -20,6 +20,7 @@
 
 #include "bounds.h"
 #include "child.h"
+#include "frame.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "reserve.h"
@@ -136,6 +137,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "venvd-worker: this program is started by venvd alone\n");
 		return 2;
 	}
+	frame_memory();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);        /* a terminal's ^C is for the daemon to deal with */
 	signal(SIGHUP, SIG_IGN);
