@@ -30,9 +30,16 @@ VARIANTS = {
         "\tcloning_row_on_disk(true, c);\n"),
     "a restore before its request": (
         "restore", "daemon/method_delete.c",
-        "\tif (operation_is_remembered(&b->op))\n\t\toperation_put(&b->op, restore_go, b);",
-        "\tif (false)\n\t\toperation_put(&b->op, restore_go, b);"),
+        "\tif (operation_is_remembered(&b->op))\n"
+        "\t\toperation_put(&b->op, restore_go, b);   /* its row is that of one in the trash, as before */\n"
+        "\tindex_from_trash(v->index, env, STATE_CREATING);\n"
+        "\tif (!operation_is_remembered(&b->op))\n",
+        "\tindex_from_trash(v->index, env, STATE_CREATING);\n"),
 }
+
+
+# Nothing is wrong with this one: its log is brought into the catalog's file with each operation, not after a thousand pages.
+SHORT_LOG = {"a short log": (None, "daemon/store.c", "#define CHECKPOINT_PAGES 1000 ", "#define CHECKPOINT_PAGES 4 ")}
 
 
 def build(name, build_directory, where, table=VARIANTS):

@@ -1,0 +1,571 @@
+# SPDX-License-Identifier: MIT
+"""The operations, and one of them from its beginning to its end with one fault or none.
+
+A trial knows what is there before and what is there afterwards; a fault may leave either, as the answer says, and nothing
+else. Each kind of trial arms the shim at another moment: in the operation, in the start after it, in the end.
+"""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+from conftest import Closed, Daemon, VarlinkError
+from house import (CHILD, CLIENT, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape, stage_is_empty)
+
+# Of these the daemon ends itself, and looks at the disk when it is started again: it is never tried twice.
+SYNCS = {"fsync", "fdatasync", "syncfs", "sync_file_range", "pwrite", "pwrite64", "write", "ftruncate", "ftruncate64"}
+IN_PLACE = {"environment": {"SOURCE_DATE_EPOCH": "1700000000"}}
+
+
+def create(daemon, name, **parameters):
+    return daemon.call("Create", name=name, python=PYTHON, withoutPip=True, **parameters)["environment"]["id"]
+
+
+# --- the operations: what there is before, and the call ---
+
+def nothing(_house):
+    return {}
+
+
+def one(house):
+    labels = {create(house.daemon, "a"): "a"}
+    (house.root / "a/mine").write_text("precious\n")
+    return labels
+
+
+def one_and_trash(house):
+    """One that is there, and two of the same name in the trash."""
+    labels = {}
+    for label in ("first", "second"):
+        labels[create(house.daemon, "b")] = label
+        (house.root / "b/mine").write_text(label)
+        house.daemon.call("Delete", name="b")
+    return labels | one(house)
+
+
+def one_elsewhere(house):
+    """One in the root, and one outside that nobody has told us of."""
+    model, there = house.top / "model", house.top / "elsewhere"
+    if not model.exists():
+        subprocess.run([PYTHON, "-m", "venv", "--without-pip", model], check=True)
+    shutil.rmtree(there, ignore_errors=True)
+    there.mkdir()
+    shutil.copytree(model, there / "e", symlinks=True)
+    return one(house)
+
+
+OPERATIONS = {
+    "create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
+    "create in place": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True, "caller": IN_PLACE}),
+    "recreate": (one, "Recreate", {"name": "a"}),
+    "delete": (one, "Delete", {"name": "a"}),
+    "delete --now": (one, "Delete", {"name": "a", "now": True}),
+    "restore": (one_and_trash, "Restore", {"name": "b"}),
+    "restore --as": (one_and_trash, "Restore", {"name": "b", "as": "c"}),
+    "rename": (one, "Rename", {"name": "a", "to": "c"}),
+    "clone": (one, "Clone", {"name": "a", "to": "c"}),
+    "purge": (one_and_trash, "Delete", {"name": "b", "now": True}),
+    "trash empty": (one_and_trash, "EmptyTrash", {}),
+    "protect": (one, "Protect", {"name": "a"}),
+    "adopt": (one_elsewhere, "Adopt", {"name": "e", "path": "elsewhere/e"}),
+}
+# With all that a root needs for its first environment made by the same call.
+FIRST = {
+    "first create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
+    "first create, with pip": (nothing, "Create", {"name": "x", "python": PYTHON}),
+    "in place, with pip": (nothing, "Create", {"name": "x", "python": PYTHON, "caller": IN_PLACE}),
+}
+
+
+class Trial:
+    """One operation, from its beginning to its end, with one fault or none."""
+
+    def __init__(self, house, operation):
+        self.house, self.operation = house, operation
+        self.setup, self.method, self.parameters = (OPERATIONS | FIRST)[operation]
+        self.of = shape if "with pip" in operation else digest
+        self.number = 0
+
+    def look(self):
+        return look(self.house, self.labels, self.of)
+
+    def prepare(self):
+        if self.operation in FIRST:
+            self.house.afresh()
+        else:
+            self.clean()
+        daemon = self.house.daemon
+        self.labels = self.setup(self.house)
+        self.house.idle()
+        self.before = self.look()
+        self.number += 1
+        self.request = {**self.parameters}
+        if "path" in self.request:
+            self.request["path"] = str(self.house.top / self.request["path"])
+        if self.method != "EmptyTrash":
+            self.request["requestId"] = f"{self.operation}-{os.getpid()}-{self.number}-{time.time_ns()}"
+        assert daemon.process.poll() is None
+
+    def clean(self):
+        daemon = self.house.daemon
+        for name in daemon.environments():
+            daemon.call("Protect", name=name, protected=False)
+            daemon.call("Delete", name=name, now=True)
+        daemon.call("EmptyTrash")
+        # The pool has what the operation takes, and nobody fills it meanwhile.
+        create(daemon, "warm")
+        daemon.call("Delete", name="warm", now=True)
+
+    def do(self):
+        """'done', the error's name, or None: no answer."""
+        connection = self.house.daemon.connect()
+        connection.socket.settimeout(DEADLINE)
+        try:
+            connection.call(self.method, **self.request)
+            return "done"
+        except VarlinkError as e:
+            return e.name
+        except (Closed, OSError):
+            return None
+        finally:
+            connection.close()
+
+    def count(self, **how):
+        self.prepare()
+        self.house.arm(0, **how)
+        if (answer := self.do()) != "done":
+            raise Violation(f"{self.operation} does not even work: {answer}")
+        self.house.idle()
+        time.sleep(0.05)        # rows that nobody waits for are held back for 20 ms
+        calls = self.house.state.count
+        self.after = self.look()
+        stage_is_empty(self.house)
+        return calls
+
+    def look_when_purged(self):
+        """What has begun to go for good goes on going after a start."""
+        end = time.monotonic() + 5
+        while True:
+            try:
+                now = self.look()
+                if self.operation == "trash empty" or now in (self.before, self.after) or time.monotonic() > end:
+                    return now
+            except (Violation, FileNotFoundError):
+                if time.monotonic() > end:
+                    raise
+            self.house.idle()
+
+    def check(self, answer, what):
+        now = self.look_when_purged() if self.operation in ("purge", "trash empty") else self.look()
+        # It goes one by one, and promises no more.
+        if (self.operation == "trash empty" and answer != "done" and now[0] == self.before[0]
+                and all(t in self.before[1] for t in now[1])):
+            return
+        if now == self.after and (answer in ("done", None) or self.after == self.before):
+            return
+        if now == self.before and answer != "done":
+            return
+        raise Violation(f"{what}: answered {answer}; before {self.before}, afterwards {self.after}, but there is {now}")
+
+    def settled(self, answer):
+        """What failed on and on may have left something to the next start, and then its row says so."""
+        left = [row for row in self.house.daemon.environments().values() if "could not be taken away" in row.get("problem", "")]
+        if answer != "done" and left or "the root could not be looked through" in self.house.daemon.log():
+            self.house.daemon.kill()
+            self.house.again()
+            self.house.idle()
+
+    def once_more(self):
+        """It has happened, and happened once."""
+        again = self.do()
+        self.house.idle()
+        if again != "done":
+            raise Violation(f"the same call again is answered {again}")
+        if self.look() != self.after:
+            raise Violation(f"after the same call again there is {self.look()}, not {self.after}")
+
+    def still_there(self):
+        """Nothing of what a list needs has failed."""
+        if self.house.dead() is None:
+            try:
+                self.house.daemon.environments()
+            except (Closed, OSError) as e:
+                if self.house.dead(wait=1) is None:
+                    raise Violation(f"it does not list while calls fail: {e}") from None
+
+    def start_refused(self):
+        """A start that the same calls fail for: it succeeds, or says why not."""
+        log = self.house.daemon.log_path
+        daemon = Daemon(self.house.root, ("-o", "pool_initial=2"), env=self.house.env, binary=self.house.binary)
+        said, status = daemon.said, None
+        if not said.startswith("ready "):
+            status = daemon.process.wait(DEADLINE)
+            if status == -signal.SIGABRT:
+                self.house.died_well(status, daemon.log())
+            elif status != 1 or not said.startswith("error: "):
+                raise Violation(f"its start ends with {status}, says '{said}': {daemon.log()[-500:]}")
+        else:
+            daemon.kill()
+        os.unlink(log)
+        self.house.daemon = daemon
+
+    def run(self, call, mode, error=0, all_of_it=False, **how):
+        house = self.house
+        lasting = how.get("persists", False)
+        self.prepare()
+        resources = house.resources()
+        house.arm(call, mode, error, all_of_it, **how)
+        answer = self.do()
+        if answer is not None and not house.state.fired:
+            house.dead(wait=0.06)       # what nobody waits for
+        fired = house.state.fired
+        if fired and lasting:
+            self.still_there()
+            status = house.dead(wait=0.3 if answer is not None else 5)
+            if status is not None:
+                house.died_well(status)
+            if status is not None and call % 3 == 0:
+                self.start_refused()
+        house.disarm()
+        if not fired:
+            return False
+        name = house.state.call.decode()
+        status = house.dead(wait=5 if answer is None or (all_of_it and mode != ERRNO) else 0.2 if name in SYNCS else 0)
+        if status is not None:
+            if mode == ERRNO and not lasting:
+                if name not in SYNCS:
+                    raise Violation(f"{name} failed, and the daemon ended with {status}: {house.daemon.log()[-800:]}")
+                house.died_well(status)
+            house.again()
+        house.idle()
+        if lasting:
+            self.settled(answer)
+        self.check(answer, "then")
+        stage_is_empty(house)
+        if status is None and mode == ERRNO:
+            house.resources_are(resources, name)
+        # A start finds the same.
+        if status is None and call % 4 == 0:
+            house.daemon.kill()
+            house.again()
+            house.idle()
+            self.check(answer, "after another start")
+        self.once_more()
+        return True
+
+
+class Children(Trial):
+    """The Python children of a worker: killed, or refused something. The daemon hears of it through the worker."""
+
+    def count(self, **how):
+        return super().count(who=CHILD, **how)
+
+    def run(self, call, mode, error=0, all_of_it=False, **how):
+        house = self.house
+        self.prepare()
+        resources = house.resources()
+        house.arm(call, mode, error, all_of_it, who=CHILD, **how)
+        answer = self.do()
+        fired = house.state.fired
+        house.disarm()
+        if not fired:
+            return False
+        name = f"{house.state.call.decode()} of a child"
+        status = house.dead(wait=5 if answer is None or all_of_it else 0)
+        if status is not None:
+            if not all_of_it:
+                raise Violation(f"{name} failed, and the daemon ended with {status}: {house.daemon.log()[-800:]}")
+            house.again()
+        house.idle()
+        self.check(answer, "then")
+        stage_is_empty(house)
+        if status is None:
+            house.resources_are(resources, name)
+        self.once_more()
+        return True
+
+
+class Start(Trial):
+    """The start after a crash in the middle of the operation is itself the operation, and so is the one after that."""
+
+    def crash(self, call):
+        """The daemon is gone, killed with who made this call; the operation's answer."""
+        self.house.arm(call, KILL_BEFORE, 0, True)
+        answer = self.do()
+        self.house.dead(wait=5)
+        return answer
+
+    def count_start(self, call):
+        self.prepare()
+        self.crash(call)
+        if self.house.dead() is None:
+            return 0
+        self.house.arm(0)
+        log = self.house.daemon.log_path
+        self.house.start()
+        os.unlink(log)
+        self.house.idle()
+        time.sleep(0.05)
+        return self.house.state.count
+
+    def start_killed(self, at, mode):
+        """Whether a call with that number was made; the daemon may have lived on, if it was a worker's."""
+        house, log = self.house, self.house.daemon.log_path
+        house.arm(at, mode)
+        house.state.daemon = 0
+        try:
+            house.start()
+            house.dead(wait=0.06)
+        except Violation as e:
+            if not house.state.fired:
+                raise Violation(f"a start in which nothing has failed: {e}") from None
+        os.unlink(log)
+        fired = house.state.fired
+        house.disarm()
+        ready = house.daemon.said.startswith("ready ")
+        house.dead(wait=0 if ready and fired != house.daemon.pid else 3)
+        return bool(fired)
+
+    def run_start(self, call, at, mode, then=0):
+        """`then`: where the start after that one is killed, too."""
+        house = self.house
+        self.prepare()
+        answer = self.crash(call)
+        fired = self.start_killed(at, mode)
+        if then:
+            if house.dead() is None:
+                house.daemon.kill()
+            fired = self.start_killed(then, mode) and fired
+        if house.dead() is not None:
+            house.again()
+        house.idle()
+        self.check(answer, f"start killed at {at}" + (f", the next at {then}" if then else ""))
+        stage_is_empty(house)
+        if self.do() != "done":
+            raise Violation("the same call again fails")
+        return fired
+
+
+class End(Trial):
+    """The orderly end after the operation: what the log of the catalog holds goes into its file."""
+
+    def terminate(self):
+        self.house.daemon.process.send_signal(signal.SIGTERM)
+        return self.house.daemon.process.wait(DEADLINE)
+
+    def count(self):
+        super().count()
+        self.prepare()
+        if self.do() != "done":
+            raise Violation(f"{self.operation} does not even work")
+        self.house.arm(0)
+        if (status := self.terminate()) != 0:
+            raise Violation(f"it ends with {status}")
+        calls = self.house.state.count
+        self.house.again()
+        return calls
+
+    def run(self, call, mode, error=0, persists=False):
+        house = self.house
+        self.prepare()
+        if self.do() != "done":
+            raise Violation(f"{self.operation} does not even work")
+        house.arm(call, mode, error, persists=persists)
+        status = self.terminate()
+        fired = house.state.fired
+        house.disarm()
+        if mode == ERRNO and status != 0:
+            house.died_well(status)
+        house.again()
+        house.idle()
+        self.check("done", "after its end")
+        stage_is_empty(house)
+        self.once_more()
+        return bool(fired)
+
+
+class Memory(Trial):
+    """No memory for one of the allocations of one process, or from one on."""
+
+    def count(self, who):
+        return super().count(who=who, memory=True)
+
+    def run(self, call, who, persists):
+        house = self.house
+        self.prepare()
+        resources = house.resources()
+        house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
+        answer = self.do()
+        if answer is not None and not house.state.fired:
+            house.dead(wait=0.06)
+        fired = house.state.fired
+        house.disarm()
+        if not fired:
+            return False
+        try:
+            self.judge(answer, resources, persists)
+        except (Violation, VarlinkError, Closed, OSError) as e:
+            raise Violation(f"{e}\n      at {house.where()}") from None
+        return True
+
+    def judge(self, answer, resources, persists):
+        house = self.house
+        # Whoever has met it may be a moment away from its end.
+        status = house.dead(wait=5 if answer is None else 1 if house.state.fired == house.daemon.pid else 0.02)
+        house.workers_died_well()
+        if status is not None:
+            house.died_well(status)
+            house.again()
+        elif answer is None:
+            raise Violation("no answer, and the daemon lives")
+        house.idle()
+        if persists:
+            self.settled(answer)
+        self.check(answer, "then")
+        stage_is_empty(house)
+        if status is None:
+            house.resources_are(resources, "it")
+            house.workers_died_well()
+        self.once_more()
+
+
+class Listing(Memory):
+    """A list is right, or there is none."""
+
+    def __init__(self, house):
+        super().__init__(house, "protect")
+
+    def do(self):
+        connection = self.house.daemon.connect()
+        try:
+            found = [r["environment"] for r in connection.stream("List") if r]
+        except VarlinkError as e:
+            return e.name
+        except (Closed, OSError):
+            return None
+        finally:
+            connection.close()
+        if not hasattr(self, "found"):
+            self.found = [{k: v for k, v in r.items() if k not in ("id", "createdAt")} for r in found]
+        if [{k: v for k, v in r.items() if k not in ("id", "createdAt")} for r in found] != self.found:
+            raise Violation(f"it lists {found}")
+        return "done"
+
+
+class StartMemory(Memory):
+    """A start without memory: it succeeds, or says so."""
+
+    def __init__(self, house):
+        super().__init__(house, "restore")
+
+    def count(self, who):
+        self.prepare()
+        self.after = self.before
+        self.house.daemon.kill()
+        self.house.arm(0, who=who, memory=True)
+        log = self.house.daemon.log_path
+        self.house.start()
+        os.unlink(log)
+        self.house.idle()
+        return self.house.state.count
+
+    def run(self, call, who, persists):
+        house = self.house
+        self.prepare()
+        house.daemon.kill()
+        house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
+        house.state.daemon = 0
+        log = house.daemon.log_path
+        house.daemon = Daemon(house.root, ("-o", "pool_initial=2"), env=house.env, binary=house.binary)
+        os.unlink(log)
+        said = house.daemon.said
+        if said.startswith("ready "):
+            house.dead(wait=0.06)
+        else:
+            house.dead(wait=5)
+        fired = house.state.fired
+        house.disarm()
+        if not fired:
+            return False
+        try:
+            self.judge_start(said, persists)
+        except (Violation, VarlinkError, Closed, OSError) as e:
+            raise Violation(f"{e}\n      at {house.where()}") from None
+        return True
+
+    def judge_start(self, said, persists):
+        house = self.house
+        status = house.dead()
+        house.workers_died_well()
+        if status is not None and not (status == 1 and (said.startswith("error: ") or "error: " in house.daemon.log())):
+            house.died_well(status)
+        if status is None and not said.startswith("ready "):
+            raise Violation(f"it says '{said}', and lives: {house.daemon.log()[-500:]}")
+        if status is not None:
+            house.again()
+        house.idle()
+        if persists:
+            self.settled(None)
+        self.check(None, "then")
+        stage_is_empty(house)
+
+
+def timeless(listed):
+    return re.sub(r"\d+-\d+-\d+T[0-9:]+Z", "TIME", listed)
+
+
+class Client(Trial):
+    """venvctl without memory: what it says is so, or it ends saying that there is none."""
+
+    WORDS = {"create": ("create", "x", "-p", PYTHON, "--without-pip"), "list": ("list",)}
+
+    def __init__(self, house, verb):
+        super().__init__(house, "create")
+        self.words = self.WORDS[verb]
+        self.venvctl = house.binary.parent / "venvctl"
+        self.setup = nothing if verb == "create" else one
+        self.status, self.said = 0, None
+
+    def do(self):
+        env = {"VENVD_ROOT": str(self.house.root), "VENVD_CONFIG": "/dev/null", "PATH": "/usr/bin:/bin",
+               "HOME": str(self.house.top), **{k: self.house.env[k] for k in ("LD_PRELOAD", "FAULT_STATE", "ASAN_OPTIONS")}}
+        done = subprocess.run([self.venvctl, *self.words], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=DEADLINE, check=False)
+        self.done = done
+        return "done" if done.returncode == 0 else None
+
+    def count(self):
+        calls = super().count(who=CLIENT, memory=True)
+        self.said = self.done.stdout
+        return calls
+
+    def run(self, call, persists):
+        house = self.house
+        self.prepare()
+        resources = house.resources()
+        house.arm(call, ERRNO, 0, who=CLIENT, persists=persists, memory=True)
+        answer = self.do()
+        fired = house.state.fired
+        house.disarm()
+        if not fired:
+            return False
+        try:
+            status, done = self.done.returncode, self.done
+            if answer == "done" and timeless(done.stdout) != timeless(self.said):
+                raise Violation(f"it says '{done.stdout}', not '{self.said}'")
+            if status == -signal.SIGABRT and "out of memory" not in done.stderr:
+                raise Violation(f"it ends without a word: '{done.stderr}'")
+            if status < 0 and status != -signal.SIGABRT or status > 0 and "error: " not in done.stderr:
+                raise Violation(f"it ends with {status}: '{done.stderr}'")
+            if house.dead() is not None:
+                raise Violation(f"the daemon ended with {house.dead()}: {house.daemon.log()[-800:]}")
+            house.idle()
+            self.check(answer, f"venvctl ended with {status}, '{done.stderr}'")
+            stage_is_empty(house)
+            house.resources_are(resources, "it")
+        except (Violation, VarlinkError, Closed, OSError) as e:
+            raise Violation(f"{e}\n      at {house.where()}") from None
+        return True
+
