@@ -143,10 +143,10 @@ def checkpoint(bench, every):
 
 
 def children(bench, every):
-    """Thousands of calls where pip is installed: some of them."""
+    """Thousands of calls, and seconds each, where pip is installed: a dozen of them."""
     trial = Children(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
-    for call in bench.points(calls, max(every, calls // 40)):
+    for call in bench.points(calls, max(every, calls // 12 if calls > 100 else 1)):
         for mode, word in KILLS:
             bench.attempt("children", trial.run, call, word, mode)
         bench.attempt("children", trial.run, call, "killed after it, and the daemon", KILL_AFTER, 0, True)
@@ -180,7 +180,7 @@ def memory(bench, every):
 
 # part -> (what, of which operations, every so manieth call in full, and in the short form)
 PARTS = {
-    "kills": (kills, list(OPERATIONS), 1, 23),
+    "kills": (kills, list(OPERATIONS), 1, 41),
     "errors": (errors, list(OPERATIONS), 1, 61),
     "lasting": (lasting, list(OPERATIONS), 1, 83),
     "starts": (starts, list(OPERATIONS), 5, 67),
@@ -233,16 +233,20 @@ def arguments():
     return parser.parse_args()
 
 
-def plan(options, build, shim, seed, short_log):
+def plan(options, binary, shim, seed):
+    """The short form takes kills of each operation, and of all else a fourth, another one each time."""
     work = []
     for part, (_, operations, every, short) in PARTS.items():
         if options.part and part not in options.part:
             continue
         for operation in operations:
-            if options.only and operation not in options.only:
+            if options.only and operation not in options.only or options.short and "with pip" in operation:
                 continue
-            binary = short_log if part == "checkpoint" else build / "venvd"
-            work.append(Work(part, operation, options.every or (short if options.short else every), binary, shim, seed))
+            every_now = options.every or (short if options.short else every)
+            work.append(Work(part, operation, every_now, binary, shim, seed))
+    if options.short and not options.part:
+        rest = [w for w in work if w.part != "kills"]
+        work = [w for w in work if w.part == "kills"] + rest[seed % 4::4]
     return work
 
 
@@ -259,12 +263,15 @@ def main():
     seed = options.seed if options.seed is not None else (time.time_ns() // 1000 % 1000 if options.short else 0)
     began = time.monotonic()
     total, bad = collections.Counter(), 0
+    work = plan(options, build / "venvd", shim, seed)
     with tempfile.TemporaryDirectory(prefix="venvd-variant-") as where, multiprocessing.Pool(options.jobs) as pool:
-        wants_short_log = not options.part or "checkpoint" in options.part
-        short_log = variants.build(variants.SHORT_LOG, build, where) if wants_short_log else None
-        for work, calls, counts, violations, seconds in pool.imap_unordered(
-                run_work, plan(options, build, shim, seed, short_log)):
-            report(work, calls, counts, violations, seconds)
+        of_checkpoint = [w for w in work if w.part == "checkpoint"]
+        if of_checkpoint:
+            short_log = variants.build(variants.SHORT_LOG, build, where)
+            for one in of_checkpoint:
+                one.binary = short_log
+        for which, calls, counts, violations, seconds in pool.imap_unordered(run_work, work):
+            report(which, calls, counts, violations, seconds)
             total.update({k: v for k, v in counts.items() if not k.startswith("allocations")})
             bad += len(violations)
     chosen = [n for n in variants.VARIANTS if not options.only or variants.VARIANTS[n][0] in options.only]

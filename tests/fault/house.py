@@ -164,8 +164,9 @@ def digest(path):
 
 
 def shape(path):
-    """Names, kinds and modes; pip's bytecode holds the time at which it was made."""
-    found = sorted((name, kind, mode) for name, (kind, mode, _) in tree(path).items())
+    """Names and kinds, without bytecode: that of pip holds the time at which it was made, and Python does without what
+    it could not write."""
+    found = sorted((name, kind) for name, (kind, _, _) in tree(path, without=("__pycache__",)).items())
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
 

@@ -86,7 +86,8 @@ class Trial:
         self.house, self.operation = house, operation
         self.setup, self.method, self.parameters = (OPERATIONS | FIRST)[operation]
         self.of = shape if "with pip" in operation else digest
-        self.number = 0
+        self.number, self.reason = 0, None
+        self.one_by_one = operation == "trash empty"    # and it promises no more
 
     def look(self):
         return look(self.house, self.labels, self.of)
@@ -126,6 +127,7 @@ class Trial:
             connection.call(self.method, **self.request)
             return "done"
         except VarlinkError as e:
+            self.reason = e.parameters
             return e.name
         except (Closed, OSError):
             return None
@@ -144,13 +146,13 @@ class Trial:
         stage_is_empty(self.house)
         return calls
 
-    def look_when_purged(self):
+    def look_when_purged(self, either):
         """What has begun to go for good goes on going after a start."""
         end = time.monotonic() + 5
         while True:
             try:
                 now = self.look()
-                if self.operation == "trash empty" or now in (self.before, self.after) or time.monotonic() > end:
+                if now in either or time.monotonic() > end:
                     return now
             except (Violation, FileNotFoundError):
                 if time.monotonic() > end:
@@ -158,9 +160,10 @@ class Trial:
             self.house.idle()
 
     def check(self, answer, what):
-        now = self.look_when_purged() if self.operation in ("purge", "trash empty") else self.look()
-        # It goes one by one, and promises no more.
-        if (self.operation == "trash empty" and answer != "done" and now[0] == self.before[0]
+        now = self.look()
+        if self.operation in ("purge", "trash empty") and not self.one_by_one:
+            now = self.look_when_purged((self.before, self.after))
+        if (self.one_by_one and answer != "done" and now[0] == self.before[0]
                 and all(t in self.before[1] for t in now[1])):
             return
         if now == self.after and (answer in ("done", None) or self.after == self.before):
@@ -171,8 +174,11 @@ class Trial:
 
     def settled(self, answer):
         """What failed on and on may have left something to the next start, and then its row says so."""
-        left = [row for row in self.house.daemon.environments().values() if "could not be taken away" in row.get("problem", "")]
-        if answer != "done" and left or "the root could not be looked through" in self.house.daemon.log():
+        house = self.house
+        left = [row for row in house.daemon.environments().values() if "could not be taken away" in row.get("problem", "")]
+        stage = house.root / ".venvd/stage"
+        if (answer != "done" and left or stage.exists() and any(stage.iterdir())
+                or "the root could not be looked through" in house.daemon.log()):
             self.house.daemon.kill()
             self.house.again()
             self.house.idle()
@@ -182,9 +188,10 @@ class Trial:
         again = self.do()
         self.house.idle()
         if again != "done":
-            raise Violation(f"the same call again is answered {again}")
-        if self.look() != self.after:
-            raise Violation(f"after the same call again there is {self.look()}, not {self.after}")
+            raise Violation(f"the same call again is answered {again} {self.reason}, not done")
+        now = self.look_when_purged((self.after,)) if self.operation in ("purge", "trash empty") else self.look()
+        if now != self.after:
+            raise Violation(f"after the same call again there is {now}, not {self.after}")
 
     def still_there(self):
         """Nothing of what a list needs has failed."""
@@ -214,6 +221,7 @@ class Trial:
     def run(self, call, mode, error=0, all_of_it=False, **how):
         house = self.house
         lasting = how.get("persists", False)
+        self.one_by_one = self.operation == "trash empty" or lasting and self.operation == "purge"
         self.prepare()
         resources = house.resources()
         house.arm(call, mode, error, all_of_it, **how)
@@ -266,6 +274,8 @@ class Children(Trial):
         house = self.house
         self.prepare()
         resources = house.resources()
+        if self.operation in FIRST:     # the resident worker comes with the first short order
+            resources = tuple(n + 1 for n in resources)
         house.arm(call, mode, error, all_of_it, who=CHILD, **how)
         answer = self.do()
         fired = house.state.fired
@@ -283,6 +293,9 @@ class Children(Trial):
         stage_is_empty(house)
         if status is None:
             house.resources_are(resources, name)
+        # That an interpreter has failed is an answer too, and is kept under its id.
+        if answer not in ("done", None):
+            self.request["requestId"] += " again"
         self.once_more()
         return True
 
