@@ -267,7 +267,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="venvd-variant-") as where, multiprocessing.Pool(options.jobs) as pool:
         of_checkpoint = [w for w in work if w.part == "checkpoint"]
         if of_checkpoint:
-            short_log = variants.build(variants.SHORT_LOG, build, where)
+            short_log = variants.build("a short log", build, where, variants.SHORT_LOG)
             for one in of_checkpoint:
                 one.binary = short_log
         for which, calls, counts, violations, seconds in pool.imap_unordered(run_work, work):
