@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -109,6 +110,9 @@ def fill_memory_of_requests(daemon, count=65536, clients=64):
                 pipe.batch(call("io.venvd.Prompt", '{"name":"env00003"}'))
 
 
+CREATIONS = {True: 40, False: 10_000}
+
+
 def measure_work(table, daemon, what, count, work):
     """What it has after the work beside what it had before."""
     before = settled(daemon)
@@ -134,7 +138,7 @@ def measure_requests(table, top, short, binary=None):
 
 
 def measure_creations(table, top, short, binary=None):
-    creations = 40 if short else 10_000
+    creations = CREATIONS[short]
     root = top / "envs"
     fake_environments(root, 20)
     with running(root, "-o", "pool_entries=16", binary=binary) as daemon:
@@ -437,7 +441,11 @@ def main():
     parser.add_argument("--short", action="store_true", help="all of it in seconds, with one defect")
     parser.add_argument("--only", action="append", choices=[*PARTS, "bites"])
     parser.add_argument("--seed", type=int, default=None, help="which defect --short takes")
+    parser.add_argument("--creations", type=int, metavar="COUNT", help="other than 10,000, for a machine that is busy")
     options = parser.parse_args()
+    if options.creations:
+        CREATIONS[False] = options.creations
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))     # nothing of it stays behind
     build = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
     began, table = time.monotonic(), Table()
     table.head()
