@@ -9,7 +9,7 @@
 
 struct protection {
 	struct operation op;
-	int before;
+	signed char before;
 };
 
 static void protect_on_disk(bool ok, void *arg)
