@@ -155,7 +155,7 @@ class Series:
     def load(self, clients, chance, plan, cut):
         active = chance.sample(clients, chance.choice((1, 1, 2, 3, 5)))
         load = Load(self.house.daemon, active, cut, plan)
-        came = load.wait(DEADLINE)
+        came = load.wait(DEADLINE * len(plan))
         self.house.kill()
         load.join()
         refused = [r for c in clients for r in c.refused]
