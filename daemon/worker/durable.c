@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Durability. Three kinds of file systems:
+ * Durability. Two kinds of file systems:
  *  - ext4 with a journal, xfs: one journal for all. Data is pushed by range; names, sizes and links are in the
  *    transaction that the fsync of any directory changed after them commits.
- *  - btrfs: the same for a handful of files below a directory that is renamed and synced; a whole tree is
- *    left to syncfs.
- *  - all others (and an ext4 without journal): each file and directory by fsync, a tree by syncfs.
+ *  - all others (btrfs, an ext4 without journal): each file and directory by fsync, a tree by syncfs. The sync of a directory that
+ *    a tree was renamed into makes a btrfs commit everything, too; but what it has logged by then of the directory alone goes
+ *    to the disk with anybody else's sync, and a power cut then leaves the tree at its new name as it was before.
  *
  * Owns the descriptors it was given, and bounds how many are open at once in the whole process: what comes
  * above that is waited for at once, and its error kept for durable_wait().
@@ -61,12 +61,6 @@ bool durable_commits(int fd)
 	return fs.f_type == XFS_MAGIC || (fs.f_type == EXT4_SUPER_MAGIC && has_journal(fd));
 }
 
-static bool ranges_suffice(int fd)
-{
-	struct statfs fs;
-	return durable_commits(fd) || (fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC);
-}
-
 /* Waits for one and closes it. */
 static void settle(struct durable *d, int fd)
 {
@@ -103,7 +97,7 @@ static void remember(struct durable *d, int fd)
 void durable_add(struct durable *d, int fd)
 {
 	if (d->size == 0)
-		d->ranges = ranges_suffice(fd);
+		d->ranges = durable_commits(fd);
 	/* Where this cannot begin it, the wait will do both. */
 	(void)!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	remember(d, fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Pushing files to the disk, many at once: each is begun as soon as it is written, all are waited for together.
- * On ext4, xfs and btrfs by sync_file_range (write, then wait), where the directory's fsync that follows
+ * On ext4 and xfs by sync_file_range (write, then wait), where the directory's fsync that follows
  * commits the rest (measured there); by fsync of each elsewhere.
  */
 #ifndef VENVD_WORKER_DURABLE_H
