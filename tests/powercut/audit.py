@@ -38,12 +38,12 @@ class Violation(Exception):
 def read_files(files, cache):
     """Bytes of each, by inode. Many are asked for before the first is waited for."""
     for at in range(0, len(files), AT_ONCE):
-        descriptors = [(ino, os.open(path, os.O_RDONLY)) for path, ino in files[at:at + AT_ONCE]]
-        for _, fd in descriptors:
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
-        for ino, fd in descriptors:
-            with open(fd, "rb") as f:
-                cache[ino] = f.read()
+        with contextlib.ExitStack() as stack:
+            opened = [(ino, stack.enter_context(open(path, "rb", buffering=0))) for path, ino in files[at:at + AT_ONCE]]
+            for _, f in opened:
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            for ino, f in opened:
+                cache[ino] = f.readall()
 
 
 def read(top, cache=None, skip=()):

@@ -170,6 +170,7 @@ class Series:
 
     def look(self, clients, windows):
         """Mounted and started again; the states that the clients have."""
+        self.windows = windows
         self.house.mount_and_start()
         self.counts["cuts"] += 1
         self.counts["open"] += sum(w[1] > w[0] for w in windows)
@@ -204,7 +205,8 @@ class Series:
         work = self.house.disk.image
         try:
             for image, windows in taken:
-                self.evidence = self.house.disk.image = image
+                self.house.disk.image = image
+                self.house.disk.copy(self.evidence)     # as it was, before it is mounted
                 self.look(clients, windows)
                 self.house.end()
                 os.unlink(image)
@@ -213,7 +215,7 @@ class Series:
 
     def chain(self, number, cuts):
         seed, self.seen = f"{self.seed}:{self.kind}:{self.mode}:{number}", collections.Counter()
-        chance, before = random.Random(seed), self.counts["cuts"]
+        chance, before, self.windows = random.Random(seed), self.counts["cuts"], [(0, 0)] * CLIENTS
         clients = [Client(n, seed) for n in range(CLIENTS)]
         try:
             self.begin_chain()
@@ -221,11 +223,18 @@ class Series:
         except Violation as e:
             self.counts[e.kind] += 1
             at = self.counts["cuts"] - before
+            e.args = (f"{e}; {self.open_then(clients)}",)
             self.house.kill()
             self.violations.append(f"{e.kind}, seed {seed}, cut {at}: {e}")
             self.keep(f"{seed}:{at}".replace(":", "-"), e)
         finally:
             self.house.end()
+
+    def open_then(self, clients):
+        """What each client had asked for last, and how much of it was acknowledged."""
+        return "; ".join(f"client {c.number}: {w[0]} of {w[1]} acknowledged, the last "
+                         f"{[(r.method, r.parameters.get('name')) for r in c.requests[max(0, w[0] - 2):w[1]]]}"
+                         for c, w in zip(clients, self.windows, strict=True))
 
     def keep(self, name, violation):
         """What the cut had left, for whoever looks into it."""
