@@ -22,7 +22,7 @@ from load import PYTHON, Environment, State
 
 DEADLINE = 60
 AT_ONCE = 400                           # files that are opened
-GOING = 10                              # seconds that the rest of removals may take
+GOING = 60                              # seconds that the rest of removals may take
 NAME, PROMPT = "rqzx0", "rqzp0"         # of the references; they occur in no file but for that
 MARK = "mark"
 
