@@ -57,6 +57,7 @@ static void adopt_frame(const char *kind, const json_t *frame, void *arg)
 	(void)kind;
 	a->found = what != NULL && strcmp(what, "environment") == 0;
 	if (!a->found) {
+		free(a->why);
 		a->why = xasprintf("'%s' is no environment%s%s", env->location, problem != NULL ? ": " : "",
 		    problem != NULL ? problem : "");
 		return;

@@ -36,6 +36,7 @@ static char *place;
 static int place_fd = -1;
 static jmp_buf ended;
 static bool ends_allowed;
+static uint32_t newest;         /* schema */
 
 /* --- what the rooms need of others --- */
 
@@ -223,6 +224,23 @@ static void forget_place(void)
 	free(place);
 }
 
+static uint32_t version_of(const uint8_t *data, size_t size)
+{
+	return size < 64 ? 0 : (uint32_t)data[60] << 24 | (uint32_t)data[61] << 16 | (uint32_t)data[62] << 8 | data[63];
+}
+
+/* The number of the schema that a new catalog has. */
+static void learn_version(void)
+{
+	_cleanup_text_ struct text text = { 0 };
+	char *why = NULL, *note = NULL;
+	store_close(store_open(place_fd, "/r", &why, &note));
+	_cleanup_fd_ int fd = openat(place_fd, PATH_CATALOG, O_RDONLY | O_CLOEXEC);
+	assert(fd >= 0 && fd_read_all(fd, SIZE_MAX / 2, &text) == 0);
+	newest = version_of((const uint8_t *)text.data, text.len);
+	assert(newest >= 3);
+}
+
 static void make_place(void)
 {
 	take_memory();
@@ -231,6 +249,7 @@ static void make_place(void)
 		abort();
 	atexit(forget_place);
 	place_fd = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	learn_version();
 }
 
 static void clear_place(void)
@@ -253,7 +272,8 @@ static bool is_there(const char *name)
 	return faccessat(place_fd, name, F_OK, 0) == 0;
 }
 
-/* Set aside, nothing of it is missing. SQLite may have noted in the header that it has a log now. */
+/* Set aside, nothing of it is missing. SQLite may have noted in the header that it has a log now; one that calls itself
+ * older may have been migrated before it turned out to be something else. */
 static void check_aside(const uint8_t *data, size_t size)
 {
 	_cleanup_fd_ int fd = openat(place_fd, PATH_CATALOG ".damaged", O_RDONLY | O_CLOEXEC);
@@ -262,6 +282,8 @@ static void check_aside(const uint8_t *data, size_t size)
 	if (size >= 64 && data[63] != 0 && data[63] < NEWEST_SCHEMA)
 		return;                 /* it may have been brought up to date before its rows were read */
 	assert(text.len >= size);
+	if (version_of(data, size) >= 1 && version_of(data, size) < newest)
+		return;
 	for (size_t i = 0; i < size; i++)
 		assert((uint8_t)text.data[i] == data[i] || i < 100);
 }

@@ -45,8 +45,11 @@ static const uint8_t *input, *input_end;        /* of the socket */
 static const uint8_t *children, *children_end;
 static jmp_buf ended;
 static struct text said;
-static json_int_t finished[IDS];        /* orders that have been answered */
-static size_t finished_count;
+static struct {
+	json_int_t id;
+	size_t given, ended;
+} orders[IDS];                          /* by their numbers; whatever is none counts as 0 */
+static size_t order_count;
 
 /* --- the process --- */
 
@@ -60,8 +63,9 @@ ssize_t __wrap_recv(int fd, void *data, size_t len, int flags)
 {
 	assert(fd == WORKER_FD_ORDERS);
 	size_t left = (size_t)(input_end - input);
-	if (flags & MSG_PEEK) {
-		errno = EAGAIN;                 /* the daemon is there, and says nothing */
+	/* It closes the socket when the worker waits for it, not before it has heard the answers. */
+	if ((flags & MSG_PEEK) || (left == 0 && (flags & MSG_DONTWAIT))) {
+		errno = EAGAIN;
 		return -1;
 	}
 	if (left > len)
@@ -71,18 +75,48 @@ ssize_t __wrap_recv(int fd, void *data, size_t len, int flags)
 	return (ssize_t)left;
 }
 
-/* One message. */
+/* The messages that come, as somebody else would read them. */
+static void read_orders(void)
+{
+	const uint8_t *nul;
+	order_count = 0;
+	for (const uint8_t *at = input; at < input_end; at = nul + 1) {
+		nul = memchr(at, 0, (size_t)(input_end - at));
+		if (nul == NULL)
+			return;
+		json_t *order = json_loadb((const char *)at, (size_t)(nul - at), JSON_REJECT_DUPLICATES, NULL);
+		json_int_t id = json_integer_value(json_object_get(order, "id"));
+		json_decref(order);
+		size_t i = 0;
+		while (i < order_count && orders[i].id != id)
+			i++;
+		if (i == IDS)
+			continue;
+		if (i == order_count) {
+			orders[order_count].id = id;
+			orders[order_count].given = orders[order_count].ended = 0;
+			order_count++;
+		}
+		orders[i].given++;
+	}
+}
+
+/* One message of the worker's. */
 static void check_said(const char *text, size_t len)
 {
 	json_t *message = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	assert(json_is_object(message));
-	assert(json_is_string(json_object_get(message, "frame")) != json_is_true(json_object_get(message, "done")));
+	bool done = json_is_true(json_object_get(message, "done"));
+	assert(json_is_string(json_object_get(message, "frame")) != done);
 	json_int_t id = json_integer_value(json_object_get(message, "id"));
-	for (size_t i = 0; i < finished_count; i++)
-		assert(finished[i] != id);
-	/* Of orders that share a number, or have none, the daemon knows nothing. */
-	if (json_is_true(json_object_get(message, "done")) && finished_count < IDS && id > 1000)
-		finished[finished_count++] = id;
+	size_t i = 0;
+	while (i < order_count && orders[i].id != id)
+		i++;
+	assert(i < order_count || order_count == IDS);
+	if (i < order_count) {
+		assert(orders[i].ended < orders[i].given);
+		orders[i].ended += done;
+	}
 	json_decref(message);
 }
 
@@ -310,7 +344,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	children = cut != NULL ? cut + 1 : data + size;
 	children_end = data + size;
 	gone = false;
-	finished_count = 0;
+	read_orders();
 	frame_reader_init(&reader, LIMIT_WORKER_FRAME);
 	text_clear(&said);
 	run_worker(data[0] % 2 == 0);
