@@ -551,6 +551,8 @@ static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t dead
 		return NULL;
 	}
 	struct job *j = job_new(jobs, order, done, arg);
+	if (!jobs->venvd->ready)
+		json_object_set_new(order, "starting", json_true());
 	j->deadline_ms = deadline_ms;
 	j->frame = frame;
 	j->repeats = job_repeats(order);

@@ -5,7 +5,8 @@
  * liberal reading; a worker that reads something else exits 1.
  *
  * Start: argv "venvd-worker resident" or "venvd-worker order"; descriptors as below; everything else is
- * closed. stdin and stdout are /dev/null, stderr is the daemon's log. "order" sets nice 10 and idle I/O.
+ * closed. stdin and stdout are /dev/null, stderr is the daemon's log. "order" sets nice 10 and idle I/O
+ * unless its order has starting:true: nobody is served before the orders of a start are done.
  * A worker ends (exit 0) when its socket says EOF: it first kills the process group of its child and
  * reaps every descendant (it is a subreaper).
  *

@@ -2,7 +2,7 @@
 /*
  * venvd-worker: all file-system work of venvd and every Python child. Started by venvd alone, never by a
  * person; proto/orders.h is the whole of what it understands. "resident" does short orders and claims in batches
- * until EOF; "order" does one, at nice 10 and idle I/O, and ends.
+ * until EOF; "order" does one, at nice 10 and idle I/O unless a start waits for it, and ends.
  *
  * It keeps nothing between orders but claims that wait for their "go" and what can be read again, decides nothing
  * about names, and does not outlive its daemon: at EOF the child and all of its descendants are killed before it
@@ -73,13 +73,22 @@ static int run(json_t *order)
 	return 1;
 }
 
-static int serve_one(void)
+static void be_modest(void)
 {
 	(void)!nice(ORDER_NICE);
 	syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
+}
+
+static int serve_one(void)
+{
 	child_init();
 	json_auto_t *order = talk_next(true);
-	return order ? run(order) : 0;
+	if (!order)
+		return 0;
+	/* On a busy host everybody would wait for a start whose looks give way to all else. */
+	if (!json_is_true(json_object_get(order, "starting")))
+		be_modest();
+	return run(order);
 }
 
 /* The files of all claims of a batch are under way together. There is no child that would inherit this. */

@@ -5,6 +5,7 @@
 import json
 import os
 import pathlib
+import select
 import shutil
 import socket
 import stat
@@ -569,6 +570,17 @@ def test_ten_thousand(root):
     found = collect(frames, "environments", "environments")
     assert len(found) == 10000 and {e["kind"] for e in found} == {"environment"}
     print(f"10,000 environments in {took:.3f} s")
+
+
+@pytest.mark.parametrize("starting", [True, False])
+def test_only_what_a_start_waits_for_is_not_nice(root, workers, starting):
+    for number in range(2000):
+        (root / f"{number:0200}").mkdir()       # more than the socket takes: it cannot end unheard
+    worker = workers()
+    worker.send("scan", **({"starting": True} if starting else {}))
+    assert select.select([worker.ours], [], [], 60)[0]
+    assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) == min(19, os.nice(0) + (0 if starting else 10))
+    worker.until_done()
 
 
 # --- marks ---
