@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: MIT
+"""Random steps on a real daemon and on a model of it, which must agree (tools/model.sh).
+
+Hypothesis draws the steps (calls, restarts, kills, what is done by hand in the root, a full disk, the clock); session.py
+does them; house.py looks. A run of steps that fails is made as short as it gets, printed, and kept as a file, with the
+command that does it again. The files in found/ are such: they are done first, and must pass.
+
+Daemons with a defect (DEFECTS) must be found within so many steps.
+"""
+import argparse
+import collections
+import json
+import multiprocessing
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as with_seed
+from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from house import PATIENCE, TOP, House, Violation, fault
+from hands import KINDS as HANDS
+from session import DELTAS, KINDS, NAMES, REQUESTS, Session
+
+import variants  # noqa: E402
+
+HERE = pathlib.Path(__file__).resolve().parent
+LENGTH = 120            # steps of one run, in a root of its own
+SHRINK = 45             # seconds for making a failure shorter, and the patience of it
+SHRINK_PATIENCE = 2
+PARTS = 12              # runs of one seed that share a process
+
+# Daemons with a defect: name -> (steps that must do, file, what stands there, what stands there instead)
+DEFECTS = {
+    "a request id that is not remembered over a restart": (
+        3000, "daemon/replay.c", "\tif (replay_find(replay, row->id) != NULL) {\n", "\tif (row->id != NULL) {\n"),
+    "a row that does not follow a rename by hand": (
+        3000, "daemon/follow.c", "\tif (code != ERROR_NONE)\n\t\tlog_warning(\"directories with other",
+        "\tif (true)\n\t\tlog_warning(\"directories with other"),
+    "a trash that is emptied where its row is missing": (
+        6000, "daemon/reconcile.c", "\tstruct environment *env = environment_from_record(json_object_get(found, \"record\"));\n",
+        "\tstruct environment *env = NULL;\n\tjson_array_append_new(rec->empty, json_string(entry));\n\treturn;\n"),
+}
+
+names = st.sampled_from(NAMES)
+operations = st.tuples(st.sampled_from(KINDS), names, names, st.booleans())
+by_hand = st.tuples(st.sampled_from(HANDS), names, names)
+CALL = {"kind": st.sampled_from(KINDS), "name": names, "to": names, "id": st.booleans()}
+HAND = {"kind": st.sampled_from(HANDS), "name": names, "to": names}
+# A step, how often it is taken, and what it is given.
+STEPS = (
+    ("call", 14, CALL),
+    ("repeat", 3, {"which": st.integers(0, REQUESTS - 1), "other": st.booleans()}),
+    ("ask", 1, {"name": names}),
+    ("pair", 4, {"one": operations, "other": operations}),
+    ("same", 1, {n: s for n, s in CALL.items() if n != "id"}),
+    ("drop", 2, CALL),
+    ("hand", 3, HAND),
+    ("hand_and_call", 2, {"hand": by_hand, "op": operations}),
+    ("remove_and_create", 1, {"name": names}),
+    ("restart", 3, {"how": st.sampled_from(("term", "kill", "all")), "hands": st.lists(by_hand, max_size=3)}),
+    ("crash", 5, {"op": operations, "at": st.integers(1, 60), "after": st.booleans(), "both": st.booleans()}),
+    ("term", 1, {"op": operations}),
+    ("worker", 1, {}),
+    ("full", 2, {"on": st.booleans()}),
+    ("clock", 1, {"by": st.sampled_from(DELTAS), "restart": st.booleans()}),
+)
+RULES = tuple(name for name, _, _ in STEPS)
+# One strategy: hypothesis' own choice among rules leaves most of them out of a run.
+steps = st.sampled_from([step for step in STEPS for _ in range(step[1])]).flatmap(
+    lambda step: st.tuples(st.just(step[0]), st.fixed_dictionaries(step[2])))
+
+
+class Failed(Exception):
+    """A run whose steps are known."""
+
+
+class Machine(RuleBasedStateMachine):
+    """Hypothesis' side of a session. The class itself carries what its runs share."""
+    binary = shim = where = None
+    counts = collections.Counter()
+    failure = None      # the first: (steps, text)
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+        self.top = tempfile.mkdtemp(prefix="venvd-model-", dir=self.where)
+        self.session = None
+        self._guard(self._start)
+
+    def _start(self):
+        house = House(self.top, self.binary, self.shim)
+        house.start()
+        self.session = Session(house)
+
+    def _guard(self, do, *arguments):
+        try:
+            do(*arguments)
+        except Exception as e:
+            if Machine.failure is None:
+                Machine.failure = (list(self.steps), f"{type(e).__name__}: {e}", self._around(e))
+            raise Failed(str(e)) from e
+
+    def _around(self, error):
+        """What a person wants to know of it."""
+        text = "".join(traceback.format_exception(error)[-4:])
+        if not self.session:
+            return text
+        house = self.session.house
+        return (f"{text}before it: {self.session.world.short()}\nthe last steps: {self.steps[-3:]}\n"
+                f"its log: {house.daemon.log()[-1500:] if house.daemon else ''}")
+
+    def teardown(self):
+        try:
+            if self.session and Machine.failure is None:
+                self._guard(self.session.finish)
+        finally:
+            if self.session:
+                Machine.counts.update(self.session.counts)
+                self.session.house.destroy()
+            shutil.rmtree(self.top, ignore_errors=True)
+
+    @rule(step=steps)
+    def step(self, step):
+        self.steps.append(step)
+        self._guard(self.session.run, *step)
+
+
+def replay(steps, binary, shim, where, counts=None, say=None, patience=PATIENCE):
+    """Does these steps; what was wrong, or None."""
+    top = tempfile.mkdtemp(prefix="venvd-model-", dir=where)
+    session = house = None
+    try:
+        house = House(top, binary, shim)
+        house.patience = patience
+        house.start()
+        session = Session(house)
+        for step, values in steps:
+            session.run(step, values)
+            if say:
+                say(f"{step} {json.dumps(values)}: {session.world.short()}")
+        session.finish()
+    except Exception as e:
+        if say and house and house.daemon:
+            say(house.daemon.log())
+        return f"{type(e).__name__}: {e}"
+    finally:
+        if counts is not None and session:
+            counts.update(session.counts)
+        if house:
+            house.destroy()
+        shutil.rmtree(top, ignore_errors=True)
+    return None
+
+
+def shrink(steps, run, seconds=SHRINK):
+    """Fewer steps that still fail, whatever they say then: halves, quarters, ..., single ones are left out."""
+    end = time.monotonic() + seconds
+    size = max(1, len(steps) // 2)
+    while size:
+        at = 0
+        while at < len(steps):
+            if time.monotonic() > end:
+                return steps
+            fewer = steps[:at] + steps[at + size:]
+            if run(fewer):
+                steps = fewer
+            else:
+                at += size
+        size //= 2
+    return steps
+
+
+def work(arguments):
+    """So many steps with one seed: what was counted, and the failure with its steps."""
+    seed, runs, binary, shim, where, database = arguments
+    Machine.binary, Machine.shim, Machine.where = binary, shim, where
+    Machine.failure, Machine.counts = None, collections.Counter()
+    keep = DirectoryBasedExampleDatabase(database) if database else None
+    machine = with_seed(seed)(type("Machine", (Machine,), {}))
+    try:
+        run_state_machine_as_test(machine, settings=settings(
+            max_examples=runs, stateful_step_count=LENGTH, deadline=None, database=keep, print_blob=False,
+            phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
+    except BaseException as e:
+        if Machine.failure is None:
+            Machine.failure = ([], f"{type(e).__name__}: {e}", "".join(traceback.format_exception(e)))
+    return seed, dict(Machine.counts), Machine.failure
+
+
+def steps_of(counts):
+    return sum(counts[name] for name in RULES)
+
+
+def same_kind(one, other):
+    """Whether two failures begin with the same words: one that is made shorter is not to become another one."""
+    def kind(text):
+        return re.sub(r"'[^']*'|[0-9]", "", text or "")[:24]
+    return kind(one) == kind(other)
+
+
+def show(failure, build, shim, where, binary, seconds=SHRINK):
+    """Prints what failed, as short as it gets, and keeps it."""
+    steps, text, trace = failure
+    print(f"model: {text}\n{trace}", flush=True)
+    reproduced = replay(steps, binary, shim, where)
+    if reproduced and seconds:
+        steps = shrink(steps, lambda fewer: same_kind(reproduced, replay(fewer, binary, shim, where,
+                                                                         patience=SHRINK_PATIENCE)), seconds)
+        text = replay(steps, binary, shim, where) or text
+    directory = build / "model"
+    directory.mkdir(exist_ok=True)
+    path = directory / f"failure-{time.time_ns() // 10**6}.json"
+    path.write_text(json.dumps({"what": text, "steps": steps}, indent=1) + "\n")
+    for step in steps:
+        print("   ", json.dumps(step))
+    print(f"model: {text}\nmodel: {len(steps)} steps{'' if reproduced else ' (that passed when they were done again)'}; "
+          f"again: tools/model.sh --replay {os.path.relpath(path, TOP)}", flush=True)
+
+
+def run(seeds, steps, jobs, binary, shim, where, database=None, until_failure=False):
+    """So many steps, spread over jobs; what was counted, and the failures."""
+    share = 1 if until_failure else PARTS
+    runs = max(1, -(-steps // LENGTH))
+    tasks = [(seeds + i, min(share, runs - i * share), binary, shim, where, database) for i in range(-(-runs // share))]
+    counts, failures = collections.Counter(), []
+    with multiprocessing.Pool(jobs, maxtasksperchild=8) as pool:
+        for seed, counted, failure in pool.imap_unordered(work, tasks):
+            counts.update(counted)
+            if failure:
+                failures.append((seed, failure))
+                if until_failure or len(failures) >= 3:
+                    pool.terminate()
+                    break
+    return counts, failures
+
+
+def bites(name, build, shim, where, seed, jobs):
+    """Whether a daemon with a defect is found."""
+    limit, *change = DEFECTS[name]
+    variants.VARIANTS[name] = ("", *change)
+    with tempfile.TemporaryDirectory(prefix="venvd-variant-") as directory:
+        binary = variants.build(name, build, directory)
+        counts, failures = run(seed, limit, jobs, binary, shim, where, until_failure=True)
+    said = f"found: {failures[0][1][1]:.160}" if failures else "NOT FOUND"
+    print(f"variant, {name}: {said} ({steps_of(counts)} steps)", flush=True)
+    return bool(failures)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=100000)
+    parser.add_argument("--short", action="store_true", help="10,000 steps, and one variant")
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--where", default=None, help="a directory for the roots; else in memory, where there is such a place")
+    parser.add_argument("--replay", metavar="FILE", help="does the steps of a failure again")
+    parser.add_argument("--no-variants", action="store_true")
+    parser.add_argument("--no-shrinking", action="store_true", help="a failure is kept as it is")
+    options = parser.parse_args()
+    build = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
+    shim, binary = fault.build_shim(build), build / "venvd"
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+    where = options.where or memory
+    began = time.monotonic()
+    if options.replay:
+        wrong = replay(json.loads(pathlib.Path(options.replay).read_text())["steps"], binary, shim, where, say=print)
+        print(f"model: {wrong or 'nothing is wrong'}")
+        return 1 if wrong else 0
+    seed = options.seed if options.seed is not None else time.time_ns() // 1000 % 10**9
+    bad = 0
+    counts = collections.Counter()
+    for kept in sorted(HERE.glob("found/*.json")):
+        if wrong := replay(json.loads(kept.read_text())["steps"], binary, shim, where, counts):
+            print(f"model: found/{kept.name} again: {wrong}", flush=True)
+            bad += 1
+    steps = 10000 if options.short else options.steps
+    more, failures = run(seed, steps, options.jobs, binary, shim, where, build / "model/examples")
+    counts.update(more)
+    for failing, failure in failures:
+        print(f"model: seed {failing}:", flush=True)
+        show(failure, build, shim, where, binary, 0 if options.no_shrinking else SHRINK)
+    chosen = [] if options.no_variants else list(DEFECTS)
+    if options.short and chosen:
+        chosen = [chosen[seed % len(chosen)]]
+    missed = [name for name in chosen if not bites(name, build, shim, where, seed, options.jobs)]
+    print(", ".join(f"{v} {k}" for k, v in sorted(counts.items())))
+    done = steps_of(counts)
+    print(f"model: {done} steps, {bad + len(failures)} failures, seed {seed}, {time.monotonic() - began:.0f} s")
+    return 1 if bad or failures or missed or done < steps else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
