@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * EmptyTrash: what is in the trash goes, one after the other, each as when its time is over (retention.c). What
- * comes into the trash after the call stays; what somebody is busy with, and what cannot go, too.
+ * comes into the trash after the call stays: what goes is listed when it comes, for a clock that was set back tells
+ * nothing of that. What somebody is busy with, and what cannot go, stays too.
  */
-#include <string.h>
-
 #include "index.h"
 #include "job.h"
 #include "method.h"
@@ -13,9 +12,7 @@
 struct emptying_all {
 	struct venvd *venvd;
 	struct request *request;
-	int64_t before_us;
-	char *name, id[17];             /* the cursor: what comes behind it is yet to be looked at; NULL: all */
-	int64_t deleted_at;
+	json_t *ids;                    /* of what was there; the last of them is the next */
 	json_int_t removed;
 	char *why;                      /* of the first that could not go */
 };
@@ -30,7 +27,7 @@ static void empty_end(struct emptying_all *e)
 		request_error(e->request, ERROR_FAILED, json_pack("{s:s}", "reason", e->why));
 	else
 		request_reply(e->request, json_pack("{s:I}", "removed", e->removed));
-	free(e->name);
+	json_decref(e->ids);
 	free(e->why);
 	free(e);
 	retention_arm(v->retention);
@@ -47,24 +44,23 @@ static void empty_purged(const char *why, void *arg)
 	empty_next(e);
 }
 
-/* The time that it has in the index changes when it could not be purged; the cursor is what it was before. */
 static void empty_next(struct emptying_all *e)
 {
 	struct venvd *v = e->venvd;
-	struct environment *env = v->stopping ? NULL :
-	    index_trash_next(v->index, e->name, e->deleted_at, e->name != NULL ? e->id : NULL);
-	while (env != NULL && (env->busy != NULL || env->deleted_at >= e->before_us))
-		env = index_trash_next(v->index, env->name, env->deleted_at, env->id);
+	struct environment *env = NULL;
+	while (!v->stopping && env == NULL && json_array_size(e->ids) > 0) {
+		size_t last = json_array_size(e->ids) - 1;
+		env = index_get_id(v->index, json_string_value(json_array_get(e->ids, last)));
+		json_array_remove(e->ids, last);
+		if (env != NULL && (env->busy != NULL || env->state != STATE_TRASHED))
+			env = NULL;
+	}
 	if (env == NULL) {
 		if (v->stopping && e->why == NULL)
 			e->why = xstrdup("the daemon is ending");
 		empty_end(e);
 		return;
 	}
-	free(e->name);
-	e->name = xstrdup(env->name);
-	e->deleted_at = env->deleted_at;
-	memcpy(e->id, env->id, sizeof(e->id));
 	retention_purge(v->retention, env, empty_purged, e);
 }
 
@@ -74,8 +70,10 @@ void method_empty_trash(struct venvd *v, struct request *r)
 	struct emptying_all *e = xcalloc(1, sizeof(*e));
 	e->venvd = v;
 	e->request = r;
-	e->before_us = now_us();
-	if (json_is_integer(before) && json_integer_value(before) < e->before_us)
-		e->before_us = json_integer_value(before);
+	e->ids = json_array();
+	for (const struct environment *env = index_trash_next(v->index, NULL, 0, NULL); env != NULL;
+	    env = index_trash_next(v->index, env->name, env->deleted_at, env->id))
+		if (!json_is_integer(before) || env->deleted_at < json_integer_value(before))
+			json_array_append_new(e->ids, json_string(env->id));
 	empty_next(e);
 }
