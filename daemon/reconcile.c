@@ -407,8 +407,8 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 		seen_drop(v, env);
 	} else {
 		env->intent = INTENT_NONE;
-		/* Another directory has its name now: that one is adopted. */
-		if (entries_ino(rec->names, env->name) != 0)
+		/* Another directory has its name now: that one is adopted. What was foreign was only seen. */
+		if (entries_ino(rec->names, env->name) != 0 || env->state == STATE_FOREIGN)
 			seen_drop(v, env);
 		else
 			seen_missing(v, env);
