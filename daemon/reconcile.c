@@ -361,6 +361,8 @@ static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 		reconcile_deleted(v, env);
 	} else if (env->intent == INTENT_CREATE) {
 		reconcile_roll_back(rec, env);
+	} else if (env->intent == INTENT_PURGE) {
+		index_set_state(v->index, env, STATE_READY);    /* or gone for good: seen.c */
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
 		seen_as_before(v, env);

@@ -119,8 +119,11 @@ void seen_look(struct venvd *v, const json_t *found)
 		return;
 	bool lost = strcmp(kind, "absent") == 0;
 	if (env->intent != INTENT_NONE) {
-		if (lost && env->location != NULL)      /* its creation came to nothing */
+		/* Elsewhere: its creation came to nothing, or its removal to its end; or that one had not begun. */
+		if (lost && env->location != NULL)
 			seen_drop(v, env);
+		else if (env->intent == INTENT_PURGE && env->location != NULL)
+			seen_as_before(v, env);
 		return;
 	}
 	bool emptied = strcmp(kind, "other") == 0;
