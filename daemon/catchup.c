@@ -77,7 +77,7 @@ static void catchup_record_some(bool ok, void *arg)
 		catchup.recorded = NULL;
 		return;
 	}
-	store_drop(v->store, "", catchup_record_some, v);       /* no such row: what comes back is that we may go on */
+	store_drop(v->store, "", NULL, catchup_record_some, v);       /* no such row: what comes back is that we may go on */
 }
 
 /* --- looks at what was known --- */

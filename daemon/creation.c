@@ -148,11 +148,11 @@ static void creation_undo(struct creation *c)
 	} else {
 		c->op.env = NULL;
 		if (c->has_row)
-			store_drop(v->store, env->id, NULL, NULL);
+			store_drop(v->store, env->id, NULL, NULL, NULL);
 		index_remove(v->index, env);
 	}
 	if (c->previous != NULL && c->has_row)
-		store_drop(v->store, c->previous->id, NULL, NULL);
+		store_drop(v->store, c->previous->id, NULL, NULL, NULL);
 	if (c->staged)
 		retention_sweep(v->retention, json_pack("[s]", c->entry));
 	creation_answer_error(c);
@@ -176,7 +176,7 @@ static void creation_lose_name(struct creation *c, const char *why)
 	log_error("'%s' could not be taken back out of the trash: %s", env->name, why);
 	operation_take_back(&c->op);
 	c->op.env = NULL;
-	store_drop(v->store, env->id, NULL, NULL);
+	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 	creation_leave_in_trash(c);
 	creation_answer_error(c);
@@ -264,7 +264,7 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 		index_set_state(v->index, env, state);
 	} else if (!c->found && c->before == NULL) {
 		c->op.env = NULL;
-		store_drop(v->store, env->id, NULL, NULL);
+		store_drop(v->store, env->id, NULL, NULL, NULL);
 		index_remove(v->index, env);
 	} else if (!c->found) {
 		creation_leave_broken(c, INTENT_NONE);

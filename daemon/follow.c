@@ -154,7 +154,7 @@ static void follow_rename(struct following *f)
 			json_object_foreach(f->found, other, other_id)
 				follows = follows || strcmp(json_string_value(other_id), there->id) == 0;
 			if (!follows) {
-				store_drop(v->store, there->id, NULL, NULL);
+				store_drop(v->store, there->id, NULL, NULL, NULL);
 				index_remove(v->index, there);
 			}
 		}

@@ -64,7 +64,7 @@ static void cloning_undo(struct cloning *c)
 	operation_take_back(&c->op);
 	c->op.env = NULL;
 	if (c->has_row)
-		store_drop(v->store, env->id, NULL, NULL);
+		store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 	retention_sweep(v->retention, json_pack("[s]", c->entry));
 	operation_error(&c->op, c->error, json_incref(c->error_parameters));

@@ -160,7 +160,7 @@ static struct environment *create_environment(struct venvd *v, struct request *r
 	struct environment *there = index_get(v->index, name);
 	bool rebuild = request_bool(r, "clear") || request_bool(r, "upgrade");
 	if (there != NULL && there->state == STATE_MISSING && there->busy == NULL) {
-		store_drop(v->store, there->id, NULL, NULL);
+		store_drop(v->store, there->id, NULL, NULL, NULL);
 		index_remove(v->index, there);
 		there = NULL;
 	}

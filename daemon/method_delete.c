@@ -41,6 +41,11 @@ struct restoring {
 	struct operation op;
 };
 
+/* One whose directory is gone. */
+struct forgetting {
+	struct operation op;
+};
+
 /* Several environments of one name in the trash, purged one after the other. */
 struct emptying {
 	struct operation op;
@@ -92,7 +97,7 @@ static void removal_forget(struct removal *d)
 	struct environment *env = d->op.env;
 	json_t *reply = removal_reply(d, method_environment(v, env));
 	d->op.env = NULL;
-	store_drop(v->store, env->id, NULL, NULL);
+	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 	operation_reply(&d->op, reply);
 	removal_free(d);
@@ -148,7 +153,7 @@ static void removal_removed(enum error_code code, const json_t *result, void *ar
 	struct environment *env = d->op.env;
 	log_info("removed '%s' for good", env->name);
 	d->op.env = NULL;
-	store_drop(v->store, env->id, NULL, NULL);
+	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 	operation_reply(&d->op, removal_reply(d, json_object()));
 	removal_free(d);
@@ -311,14 +316,29 @@ static bool delete_refuse_state(struct request *r, const struct environment *env
 }
 
 /* There is only the memory of a directory to take away. */
+static void missing_dropped(bool ok, void *arg)
+{
+	struct forgetting *f = arg;
+	struct venvd *v = f->op.venvd;
+	struct environment *env = f->op.env;
+	if (ok) {
+		json_t *reply = method_environment(v, env);
+		f->op.env = NULL;
+		index_remove(v->index, env);
+		operation_reply(&f->op, reply);
+	} else {
+		operation_error(&f->op, ERROR_NO_SPACE, json_pack("{s:s}", "reason",
+		    "the catalog's file system is full"));
+	}
+	free(f);
+	venvd_stop_if_idle(v);
+}
+
 static void delete_missing(struct venvd *v, struct request *r, struct environment *env)
 {
-	struct replay_record *record = replay_begin(v->replay, r, NULL);
-	json_t *reply = method_environment(v, env);
-	store_drop(v->store, env->id, NULL, NULL);
-	index_remove(v->index, env);
-	replay_end(v->replay, record, "", ERROR_NONE, NULL, NULL, NULL);
-	request_reply(r, reply);
+	struct forgetting *f = xcalloc(1, sizeof(*f));
+	operation_begin(&f->op, v, r, env);
+	operation_drop_row(&f->op, missing_dropped, f);
 }
 
 void method_delete(struct venvd *v, struct request *r)

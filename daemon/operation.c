@@ -63,6 +63,11 @@ void operation_put_row(struct operation *op, const struct environment *row, stor
 	store_put_both(op->venvd->store, row, replay_success(op->replay, row->id), done, arg);
 }
 
+void operation_drop_row(struct operation *op, store_done_fn *done, void *arg)
+{
+	store_drop(op->venvd->store, op->env->id, replay_success(op->replay, ""), done, arg);
+}
+
 bool operation_is_remembered(const struct operation *op)
 {
 	return op->replay != NULL;

@@ -32,6 +32,8 @@ void operation_progress(struct operation *, json_t *parameters);
 void operation_put(struct operation *, store_done_fn *done, void *arg);
 /* The same with this row of env, which need not be what the index has yet. */
 void operation_put_row(struct operation *, const struct environment *row, store_done_fn *done, void *arg);
+/* The same where the row goes. */
+void operation_drop_row(struct operation *, store_done_fn *done, void *arg);
 /* Whether a request's id is to be remembered. */
 bool operation_is_remembered(const struct operation *);
 /* It did not come to that: what was written under the id is dropped, before env's row is. */

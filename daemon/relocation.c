@@ -30,7 +30,7 @@ bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *nam
 	if (there == NULL)
 		return false;
 	if (there->state == STATE_MISSING && there->busy == NULL) {
-		store_drop(v->store, there->id, NULL, NULL);
+		store_drop(v->store, there->id, NULL, NULL, NULL);
 		index_remove(v->index, there);
 		return false;
 	}

@@ -94,7 +94,7 @@ static void purge_end(struct purge *p, const char *why)
 	struct environment *env = p->env;
 	if (why == NULL) {
 		log_info("purged '%s'", env->entry);
-		store_drop(v->store, env->id, NULL, NULL);
+		store_drop(v->store, env->id, NULL, NULL, NULL);
 		index_remove(v->index, env);
 	} else {
 		env->busy = NULL;

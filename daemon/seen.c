@@ -38,7 +38,7 @@ static void seen_replace(struct venvd *v, struct environment *env, const json_t 
 	struct environment *other = environment_new(env->name);
 	char *location = xstrdup(env->location);
 	log_info("'%s' is another directory than the one that was known", env->name);
-	store_drop(v->store, env->id, NULL, NULL);
+	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 	word_set(&other->origin, "adopted");
 	other->location = location;
@@ -106,7 +106,7 @@ static struct environment *seen_environment(struct venvd *v, const json_t *found
 
 void seen_drop(struct venvd *v, struct environment *env)
 {
-	store_drop(v->store, env->id, NULL, NULL);
+	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
 }
 

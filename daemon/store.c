@@ -572,11 +572,12 @@ void store_put_both(struct store *store, const struct environment *env,
 	store_exchange_add(&store->exchange, op);
 }
 
-void store_drop(struct store *store, const char *id, store_done_fn *done, void *arg)
+void store_drop(struct store *store, const char *id, const struct store_request *request, store_done_fn *done, void *arg)
 {
 	struct store_op *op = store_op_new(STORE_OP_DROP, done, arg);
 
 	op->id = xstrdup(id);
+	op->request = request ? store_request_copy(request) : NULL;
 	store_exchange_add(&store->exchange, op);
 }
 

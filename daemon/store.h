@@ -48,7 +48,8 @@ void store_put(struct store *, const struct environment *, store_done_fn *done, 
 /* The same and, if it is not NULL, a request's row: both are on the disk or neither. */
 void store_put_both(struct store *, const struct environment *, const struct store_request *,
     store_done_fn *done, void *arg);
-void store_drop(struct store *, const char *id, store_done_fn *done, void *arg);
+/* The row goes; a request's may come with it. */
+void store_drop(struct store *, const char *id, const struct store_request *, store_done_fn *done, void *arg);
 void store_put_request(struct store *, const struct store_request *, store_done_fn *done, void *arg);
 void store_drop_request(struct store *, const char *id);
 /* Forgets requests older than at_us. */

@@ -221,8 +221,8 @@ static void groups(void **state)
 	for (int i = 0; i < 500; i++)
 		put(f, ID_A, i == 499 ? "last" : "a", i % 2 ? STATE_READY : STATE_BROKEN, done_cb);
 	put(f, ID_B, "b", STATE_READY, done_cb);
-	store_drop(f->store, ID_B, done_cb, f);
-	store_drop(f->store, ID_C, done_cb, f);
+	store_drop(f->store, ID_B, NULL, done_cb, f);
+	store_drop(f->store, ID_C, NULL, done_cb, f);
 	put(f, ID_C, "c", STATE_MISSING, done_cb);
 	assert_false(store_idle(f->store));
 	store_start(f->store);

@@ -318,8 +318,8 @@ static void full_disk_with(struct fixture *f, int error)
 	assert_int_equal(f->failed, 2);
 	write_errno = 0;
 	/* What nobody waited for goes with the next group, and in front of it. */
-	store_drop(f->store, ID_A, done_cb, f);
-	store_drop(f->store, ID_D, done_cb, f);
+	store_drop(f->store, ID_A, NULL, done_cb, f);
+	store_drop(f->store, ID_D, NULL, done_cb, f);
 	wait_for(f, 5);
 	assert_int_equal(f->failed, 2);
 	reopen(f);
