@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from house import PATIENCE, TOP, House, Violation, fault
+from house import PATIENCE, TOP, House, fault
 from hands import KINDS as HANDS
 from session import DELTAS, KINDS, NAMES, REQUESTS, Session
 

@@ -461,7 +461,6 @@ class Session:
 
     def full(self, on):
         """Nothing that takes room succeeds any more; or it does again, at once, and the catalog catches up."""
-        house = self.house
         if on == self.full_disk:
             return
         self.house.idle()
