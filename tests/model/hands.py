@@ -30,8 +30,10 @@ class Hands:
     def __init__(self, house):
         self.house = house
         self.away = {}
+        self.anew = None        # the other world that the last thing done may have led to
 
     def do(self, world, kind, name, to, label):
+        self.anew = None
         return getattr(self, kind)(world, name, to, label)
 
     def _at(self, name):
@@ -58,11 +60,14 @@ class Hands:
         return world.gone(name, self.house.now())
 
     def replace(self, world, name, to, label):
-        """rm -rf and python -m venv, at once."""
-        if not _tree(world, name):
+        """rm -rf and python -m venv, at once. Who has not seen the end of the first takes it for the same one made anew."""
+        env = _tree(world, name)
+        if not env:
             return None
-        gone = self.remove(world, name, to, label)
-        return self.plant(gone, name, to, label)
+        new = self.plant(self.remove(world, name, to, label), name, to, label)
+        self.anew = world.put(env.but(label=label, mark=label, origin="adopted", inner=name, asked=False, fake=False,
+                                      broken=False))
+        return new
 
     def move(self, world, name, to, _label):
         if not world.directory(name) or not _free(world, to) or name in world.litter:

@@ -426,8 +426,17 @@ class Session:
         if after is not None:
             before = self.world
             self.count(f"by hand: {kind}")
-            self._settle([after], True, self._used(after, before))
+            self._settle(self._either(after, name), True, self._used(after, before))
             self._seen(before)
+
+    def _either(self, after, name):
+        if self.hands.anew is None:
+            return [after]
+        # Who wants to create it waits for the look at it.
+        answer, reply = self.house.ask(Op("Create", {"name": name, "python": PYTHON, "withoutPip": True}))
+        if answer != "AlreadyExists":
+            raise Violation(f"Create '{name}', which is there, is answered {answer} {reply}")
+        return [after, self.hands.anew]
 
     def hand_and_call(self, hand, op):
         """Something by hand, and at the same time a call that has to do with other names."""
@@ -445,7 +454,8 @@ class Session:
         before = self.world
         used = self._used(after, before) if after else ()
         self._partly(call, answer) if self.full_disk else None
-        self._settle(self._after(after or self.world, call, answer, reply), True, used)
+        found = self._either(after, hand[1]) if after else [self.world]
+        self._settle([w for world in found for w in self._after(world, call, answer, reply)], True, used)
         if answer == "done":
             self._done(call, reply)
         self._seen(before)
