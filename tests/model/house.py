@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
-sys.path[:0] = [str(TOP / "tests" / name) for name in ("e2e", "conformance", "fault")]
+sys.path += [str(TOP / "tests" / name) for name in ("e2e", "conformance", "fault")]
 
-import fault  # noqa: E402
+import shimmed  # noqa: E402
 from conftest import Closed, VarlinkError  # noqa: E402
 from helpers import children  # noqa: E402
 from wire import fake_python  # noqa: E402
@@ -30,7 +30,7 @@ PATIENCE = 20       # seconds for what comes after an answer; it takes milliseco
 MARK = "mine"       # the file of ours in each tree
 REFERENCE = "name-of-the-reference"
 
-Violation = fault.Violation
+Violation = shimmed.Violation
 
 
 def read_tree(top):
@@ -106,7 +106,7 @@ class Seen:
     directories: set    # names in the root
 
 
-class House(fault.House):
+class House(shimmed.House):
     # Its clock is set, that of the file system is not: by their files' times images would be unused for years.
     options = ("-o", "pool_initial=2", "-o", f"image_retention={3650 * 24 * 3600}")
     patience = PATIENCE

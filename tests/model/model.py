@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from house import PATIENCE, TOP, House, fault
+from house import PATIENCE, TOP, House, shimmed
 from hands import KINDS as HANDS
 from session import DELTAS, KINDS, NAMES, REQUESTS, Session
 
@@ -267,7 +267,7 @@ def main():
     parser.add_argument("--no-shrinking", action="store_true", help="a failure is kept as it is")
     options = parser.parse_args()
     build = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
-    shim, binary = fault.build_shim(build), build / "venvd"
+    shim, binary = shimmed.build_shim(build), build / "venvd"
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     where = options.where or memory
     began = time.monotonic()

@@ -9,9 +9,9 @@ import os
 import signal
 import threading
 
-from fault import KILL_AFTER, KILL_BEFORE
 from hands import Hands
 from house import MARK, PYTHON, Violation
+from shimmed import KILL_AFTER, KILL_BEFORE
 from wire import fake_environment
 from world import DAY, Op, World
 
