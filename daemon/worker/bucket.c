@@ -92,9 +92,9 @@ static int refresh(struct bucket *b, int pool_fd)
 static int take(struct bucket *b, int pool_fd, int stage_fd, const char *entry)
 {
 	_cleanup_free_ char *name = b->entries[--b->count];
-	_cleanup_free_ char *path = xasprintf("%s/%s", b->name, name);
+	_cleanup_fd_ int bucket = place_open(pool_fd, b->name, O_PATH | O_DIRECTORY);
 	struct stat st;
-	if (place_move(pool_fd, path, stage_fd, entry) < 0)
+	if (bucket < 0 || place_move(bucket, name, stage_fd, entry) < 0)
 		return errno == ENOENT ? 1 : -1;
 	if (fstatat(stage_fd, entry, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
 		return 0;

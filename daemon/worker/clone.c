@@ -256,7 +256,7 @@ int clone_payload(const struct image *image, int tree_fd, int dir_fd, mode_t mas
 
 static int make_file(const struct model_file *file, int dir_fd, mode_t mask)
 {
-	return openat(dir_fd, file->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	return place_make(dir_fd, file->path, O_WRONLY | O_CREAT | O_EXCL,
 	    model_mode(file->mode, file->floor, file->exact_mode, mask));
 }
 
@@ -264,9 +264,9 @@ static int make_file(const struct model_file *file, int dir_fd, mode_t mask)
 static int write_file(const struct model_file *file, const struct clone_change *c, int dir_fd, mode_t mask,
     struct durable *d)
 {
-	if (c->anew && unlinkat(dir_fd, file->path, 0) < 0)
+	if (c->anew && place_unlink(dir_fd, file->path) < 0)
 		return -1;
-	int fd = c->blank > 0 && !c->anew ? openat(dir_fd, file->path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
+	int fd = c->blank > 0 && !c->anew ? place_open(dir_fd, file->path, O_WRONLY) : -1;
 	bool made = fd < 0;
 	if (made)
 		fd = make_file(file, dir_fd, mask);
@@ -341,6 +341,13 @@ struct clone_change *clone_changes(const struct model_answer *answer, const stru
 	return NULL;
 }
 
+static int make_link(const struct model_link *link, int dir_fd)
+{
+	const char *name;
+	_cleanup_fd_ int parent = place_parent(dir_fd, link->path, &name);
+	return parent < 0 ? -1 : symlinkat(link->target, parent, name);
+}
+
 /* Each directory once: those of one are neighbours. */
 static void add_directory(struct durable *d, int dir_fd, const char *path, char **last)
 {
@@ -363,7 +370,7 @@ int clone_finish(const struct model_answer *answer, const struct clone_change *c
 		if (write_file(&answer->files[i], &changes[i], dir_fd, mask, d) < 0)
 			r = failure_errno(f, "cannot write '%s'", answer->files[i].path);
 	for (size_t i = 0; i < links && r == 0; i++)
-		if (symlinkat(answer->links[i].target, dir_fd, answer->links[i].path) < 0)
+		if (make_link(&answer->links[i], dir_fd) < 0)
 			r = failure_errno(f, "cannot make the link '%s'", answer->links[i].path);
 	umask(before);
 	for (size_t i = 0; i < answer->file_count && r == 0; i++)
@@ -380,8 +387,7 @@ static int copy_executable(const struct model_link *link, int dir_fd, enum clone
 	_cleanup_fd_ int from = open(link->target, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (from < 0 || fstat(from, &st) < 0)
 		return -1;
-	int to = openat(dir_fd, link->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-	    EXECUTABLE_MODE);
+	int to = place_make(dir_fd, link->path, O_WRONLY | O_CREAT | O_EXCL, EXECUTABLE_MODE);
 	if (to < 0)
 		return -1;
 	bool shared = (mode == CLONE_AUTO || mode == CLONE_REFLINK) && reflink(from, to);

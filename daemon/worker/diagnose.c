@@ -120,7 +120,7 @@ static char *base_python(const struct look *l, char ret_path[PATH_MAX])
 	const char *executable = inspected(l, "executable");
 	const char *name;
 	char link[64];
-	_cleanup_fd_ int bin = executable ? moving_open_parent(l->source->fd, executable, &name) : -1;
+	_cleanup_fd_ int bin = executable ? place_parent(l->source->fd, executable, &name) : -1;
 	_cleanup_fd_ int fd = bin < 0 ? -1 : openat(bin, name, O_PATH | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
@@ -153,7 +153,7 @@ static void look_at_interpreter(struct look *l)
 	const char *problem = inspected(l, "problem"), *executable = inspected(l, "executable"), *name;
 	_cleanup_free_ char *python = only_python(l);
 	char path[PATH_MAX];
-	_cleanup_fd_ int bin = executable ? moving_open_parent(l->source->fd, executable, &name) : -1;
+	_cleanup_fd_ int bin = executable ? place_parent(l->source->fd, executable, &name) : -1;
 	bool runs = bin >= 0 && faccessat(bin, name, X_OK, 0) == 0;
 	if (problem && (!runs || strstr(problem, "interpreter"))) {
 		l->ret->wanted = xstrdup(python);

@@ -269,17 +269,16 @@ void image_quarantine(const char *key, const char *why)
 
 void image_touch(const char *key)
 {
-	struct known_image *k = get(key);
+	struct known_image *k = *find_place(key);
 	struct stat st;
+	/* Who has it from image_get() goes on using it: it is not looked at anew here. */
+	if (!k || strcmp(k->image.key, key) != 0)
+		k = get(key);
 	if (!k || (k->touched_us && now_us() - k->touched_us < TOUCH_US))
 		return;
 	k->touched_us = now_us();
 	_cleanup_free_ char *path = xasprintf(PATH_IMAGES "/%s/" IMAGE_USED, key);
-	if (fstatat(WORKER_FD_STATE, path, &st, AT_SYMLINK_NOFOLLOW) < 0) {
-		int fd = openat(WORKER_FD_STATE, path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-		cleanup_fd(&fd);
-		return;
-	}
-	if (k->touched_us - st.st_mtim.tv_sec * 1000000LL >= TOUCH_US)
-		utimensat(WORKER_FD_STATE, path, NULL, AT_SYMLINK_NOFOLLOW);
+	_cleanup_fd_ int fd = place_make(WORKER_FD_STATE, path, O_WRONLY | O_CREAT, 0600);
+	if (fd >= 0 && fstat(fd, &st) == 0 && k->touched_us - st.st_mtim.tv_sec * 1000000LL >= TOUCH_US)
+		futimens(fd, NULL);
 }

@@ -53,7 +53,7 @@ static int look_at(struct check *c, const char *path, struct stat *st)
 		free(c->parent);
 		cleanup_fd(&c->parent_fd);
 		c->parent = xstrndup(path, len);
-		c->parent_fd = moving_open_parent(c->env_fd, path, &name);
+		c->parent_fd = place_parent(c->env_fd, path, &name);
 		if (c->parent_fd < 0) {
 			free(c->parent);
 			c->parent = NULL;

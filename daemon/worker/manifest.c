@@ -12,6 +12,7 @@
 
 #include "bounds.h"
 #include "manifest.h"
+#include "place.h"
 #include "paths.h"
 #include "verify.h"
 
@@ -52,7 +53,8 @@ static json_t *make_row(const struct tree_entry *e, int fd, const struct model_f
 	char digest[2 * SHA256_DIGEST_LENGTH + 1] = "";
 	struct stat st;
 	if (S_ISREG(e->st.st_mode)) {
-		if (fchmodat(fd, e->path, kept_mode(mode->mode), 0) < 0)
+		_cleanup_fd_ int file = place_open(fd, e->path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+		if (file < 0 || fchmod(file, kept_mode(mode->mode)) < 0)
 			return NULL;
 		hex(e->digest, digest);
 	}
@@ -76,7 +78,7 @@ json_t *manifest_make(const struct tree *t, int fd, const struct model_file *exa
 		const struct tree_entry *e = &t->entries[i];
 		struct model_file mode;
 		json_t *row = NULL;
-		if (e->predicted && unlinkat(fd, e->path, 0) == 0)
+		if (e->predicted && place_unlink(fd, e->path) == 0)
 			continue;
 		errno = EINVAL;
 		if (!e->predicted && verify_mode(e, exact, exact_count, &mode))

@@ -45,21 +45,6 @@ void moving_done(struct moving *m)
 	*m = (struct moving){ 0 };
 }
 
-int moving_open_parent(int fd, const char *path, const char **ret_name)
-{
-	int dir = openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	for (const char *slash; dir >= 0 && (slash = strchr(path, '/')); path = slash + 1) {
-		_cleanup_free_ char *component = xstrndup(path, (size_t)(slash - path));
-		int next = place_open(dir, component, O_PATH | O_DIRECTORY);
-		int err = errno;
-		close(dir);
-		errno = err;
-		dir = next;
-	}
-	*ret_name = path;
-	return dir;
-}
-
 static int too_much(struct scan *s, const char *what)
 {
 	return failure_reason(s->f, ERROR_UNSUPPORTED, "it is too large to be moved: %s", what);
@@ -269,7 +254,7 @@ static int look_at_record(struct scan *s, int site_fd, const char *site, const c
 static int look_at_records(struct scan *s, const char *site, size_t count)
 {
 	const char *name;
-	_cleanup_fd_ int parent = moving_open_parent(s->q->tree_fd, site, &name);
+	_cleanup_fd_ int parent = place_parent(s->q->tree_fd, site, &name);
 	int fd = parent < 0 ? -1 : place_open(parent, name, O_RDONLY | O_DIRECTORY);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *d;
@@ -345,7 +330,7 @@ int moving_apply(const struct moving *m, int tree_fd, struct failure *f)
 {
 	for (size_t i = 0; i < m->count; i++) {
 		const char *name;
-		_cleanup_fd_ int parent = moving_open_parent(tree_fd, m->files[i].path, &name);
+		_cleanup_fd_ int parent = place_parent(tree_fd, m->files[i].path, &name);
 		_cleanup_fd_ int fd = -1;
 		if (parent < 0 || unlinkat(parent, name, 0) < 0 || moving_make(&m->files[i], parent, name, &fd) < 0)
 			return failure_errno(f, "cannot write '%s' of the copy", m->files[i].path);

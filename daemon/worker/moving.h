@@ -40,8 +40,4 @@ void moving_done(struct moving *);
 int moving_apply(const struct moving *, int tree_fd, struct failure *);
 /* Makes one of them as dir_fd/name, which is not there. -1 with errno. fd: of the file, owned, to be synced; -1 for a link. */
 int moving_make(const struct moving_file *, int dir_fd, const char *name, int *ret_fd);
-
-/* The directory in which a path below fd lies, reached component by component and never through a link; *ret_name is its
- * name there. -1 with errno. */
-int moving_open_parent(int fd, const char *path, const char **ret_name);
 #endif

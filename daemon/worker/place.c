@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptor work that several rooms share. Every lookup is of one component, follows no link and
- * crosses no mount: openat2 where the kernel has it, else a comparison of device and mount id. Nothing
+ * Descriptor work that several rooms share. No lookup follows a link, in any of its components, or crosses a mount:
+ * openat2 where the kernel has it, else a step for each component, and a comparison of device and mount id. Nothing
  * here decides what may be touched; the caller compares identities first.
  */
 #include <errno.h>
@@ -55,9 +55,9 @@ static bool same_mount(int a, int b)
 	return !(sa.stx_mask & sb.stx_mask & STATX_MNT_ID) || sa.stx_mnt_id == sb.stx_mnt_id;
 }
 
-static int open_compared(int dir_fd, const char *name, int flags)
+static int open_component(int dir_fd, const char *name, int flags, mode_t mode)
 {
-	int fd = openat(dir_fd, name, flags);
+	int fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (fd >= 0 && !same_mount(dir_fd, fd)) {
 		close(fd);
 		errno = EXDEV;
@@ -66,22 +66,59 @@ static int open_compared(int dir_fd, const char *name, int flags)
 	return fd;
 }
 
-int place_open(int dir_fd, const char *name, int flags)
+static int open_compared(int dir_fd, const char *path, int flags, mode_t mode)
+{
+	_cleanup_fd_ int above = -1;
+	for (const char *slash; (slash = strchr(path, '/')); path = slash + 1) {
+		_cleanup_free_ char *name = xstrndup(path, (size_t)(slash - path));
+		int next = -1;
+		errno = EXDEV;
+		if (place_component(name))
+			next = open_component(above >= 0 ? above : dir_fd, name, O_PATH | O_DIRECTORY, 0);
+		if (next < 0)
+			return -1;
+		cleanup_fd(&above);
+		above = next;
+	}
+	return open_component(above >= 0 ? above : dir_fd, path, flags, mode);
+}
+
+int place_make(int dir_fd, const char *path, int flags, mode_t mode)
 {
 	struct open_how how = {
-		.flags = flags | O_NOFOLLOW | O_CLOEXEC,
+		.flags = flags | O_NOFOLLOW | O_CLOEXEC, .mode = mode,
 		.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
 	};
 	int fd = -1;
 	for (int i = 0; i < OPENAT2_TRIES; i++) {
-		fd = syscall(SYS_openat2, dir_fd, name, &how, sizeof(how));
+		fd = syscall(SYS_openat2, dir_fd, path, &how, sizeof(how));
 		if (fd >= 0 || errno != EAGAIN)
 			break;
 	}
 	/* EPERM: a sandbox that does not know the call. */
 	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-		return open_compared(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+		return open_compared(dir_fd, path, flags, mode);
 	return fd;
+}
+
+int place_open(int dir_fd, const char *path, int flags)
+{
+	return place_make(dir_fd, path, flags, 0);
+}
+
+int place_parent(int dir_fd, const char *path, const char **ret_name)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *parent = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
+	*ret_name = slash ? slash + 1 : path;
+	return place_open(dir_fd, parent, O_PATH | O_DIRECTORY);
+}
+
+int place_unlink(int dir_fd, const char *path)
+{
+	const char *name;
+	_cleanup_fd_ int parent = place_parent(dir_fd, path, &name);
+	return parent < 0 ? -1 : unlinkat(parent, name, 0);
 }
 
 int place_chmod(int path_fd, mode_t mode)
@@ -198,8 +235,9 @@ int place_read(int dir_fd, const char *name, size_t max, struct text *ret, struc
 	errno = EINVAL;
 	if (!S_ISREG(st.st_mode))
 		return -1;
-	_cleanup_fd_ int fd = openat(dir_fd, name,
-	    O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	int flags = O_RDONLY | O_NONBLOCK | O_NOCTTY;
+	_cleanup_fd_ int fd = dir_fd == AT_FDCWD ? openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC) :
+	    place_open(dir_fd, name, flags);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -1;
 	errno = EINVAL;

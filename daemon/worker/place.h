@@ -18,8 +18,12 @@ struct identity place_identity(const struct statx *);
  * another) or what the kernel said. */
 bool place_is(int dir_fd, const char *name, struct identity want);
 
-/* One component below dir_fd: neither a link nor another mount. errno ELOOP, EXDEV, ... */
-int place_open(int dir_fd, const char *name, int flags);
+/* Below dir_fd: no component is a link or another mount. errno ELOOP, EXDEV, ... */
+int place_open(int dir_fd, const char *path, int flags);
+int place_make(int dir_fd, const char *path, int flags, mode_t mode);   /* with O_CREAT */
+/* The directory (O_PATH) that the path's last component is in; *ret_name is that component, in path. */
+int place_parent(int dir_fd, const char *path, const char **ret_name);
+int place_unlink(int dir_fd, const char *path);         /* of what is no directory */
 
 /* Mode of whatever an O_PATH descriptor refers to. */
 int place_chmod(int path_fd, mode_t mode);
@@ -50,7 +54,8 @@ void place_mark_cache(int dir_fd);
 /* Whether name is one component that stays in its directory. */
 bool place_component(const char *name);
 
-/* A regular file's content, at most max bytes, never waiting for a FIFO's writer or a device. -1 with
+/* A regular file's content, at most max bytes, never waiting for a FIFO's writer or a device; links are followed from
+ * AT_FDCWD alone, and there but as the last component. -1 with
  * errno; EFBIG if there is more, EINVAL if it is no regular file. *ret_st may be NULL. */
 int place_read(int dir_fd, const char *name, size_t max, struct text *ret, struct stat *ret_st);
 #endif

@@ -115,7 +115,7 @@ static int exchange_all(struct renaming *n, struct failure *f)
 		const struct moving_file *file = &n->moving.files[i];
 		const char *name;
 		struct stat st;
-		_cleanup_fd_ int parent = moving_open_parent(n->source.fd, file->path, &name);
+		_cleanup_fd_ int parent = place_parent(n->source.fd, file->path, &name);
 		if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != file->ino ||
 		    st.st_mtim.tv_sec != file->mtime.tv_sec || st.st_mtim.tv_nsec != file->mtime.tv_nsec)
 			return changed(file, f);
@@ -137,7 +137,7 @@ static int exchange_back(int tree_fd, int journal_fd, const json_t *files)
 		const char *path = json_string_value(json_array_get(row, 0)), *name;
 		json_int_t ino = json_integer_value(json_array_get(row, 1));
 		struct stat st;
-		_cleanup_fd_ int parent = path ? moving_open_parent(tree_fd, path, &name) : -1;
+		_cleanup_fd_ int parent = path ? place_parent(tree_fd, path, &name) : -1;
 		if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || (json_int_t)st.st_ino != ino)
 			continue;
 		if (exchange(journal_fd, i, parent, name) < 0)

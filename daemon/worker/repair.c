@@ -83,7 +83,7 @@ static int replace_old(struct repair *r, const struct moving *moving, struct fai
 		const struct moving_file *file = &moving->files[i];
 		const char *name;
 		struct stat st;
-		_cleanup_fd_ int parent = moving_open_parent(r->source.fd, file->path, &name);
+		_cleanup_fd_ int parent = place_parent(r->source.fd, file->path, &name);
 		if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino != file->ino ||
 		    st.st_mtim.tv_sec != file->mtime.tv_sec || st.st_mtim.tv_nsec != file->mtime.tv_nsec)
 			return failure_reason(f, ERROR_FAILED, "'%s' in it was changed by somebody meanwhile", file->path);
