@@ -179,9 +179,19 @@ static int publish_reservation(struct creation *c, struct failure *f)
 	return r;
 }
 
+/* Whether it is still the directory that was reserved. */
+static int check_place(const struct creation *c, struct failure *f)
+{
+	if (c->named ? target_is_there(&c->target) : place_is(WORKER_FD_ROOT, c->name, c->id))
+		return 0;
+	return failure_reason(f, ERROR_FAILED, "'%s' was moved or replaced by somebody while it was being made",
+	    c->elsewhere ? c->path : c->name);
+}
+
+/* The tool goes by path. */
 static int build(struct creation *c, struct failure *f)
 {
-	if (publish_reservation(c, f) < 0)
+	if (publish_reservation(c, f) < 0 || check_place(c, f) < 0)
 		return -1;
 	talk_progress(c->order, "build");
 	if (c->options.clear && c->maker.virtualenv) {
@@ -202,13 +212,10 @@ static int sync_all(struct creation *c, struct failure *f)
 {
 	talk_progress(c->order, "sync");
 	if (c->elsewhere)
-		return target_sync(&c->target, f);
+		return target_sync(&c->target, f) < 0 ? -1 : check_place(c, f);
 	if (syncfs(WORKER_FD_ROOT) < 0 || durable_directory(WORKER_FD_ROOT) < 0)
 		return failure_sync(f);
-	if (!place_is(WORKER_FD_ROOT, c->name, c->id))
-		return failure_reason(f, ERROR_FAILED,
-		    "'%s' was moved or replaced by somebody while it was being made", c->name);
-	return 0;
+	return check_place(c, f);
 }
 
 /* An interpreter may say that all went well and have made nothing of use. */

@@ -36,17 +36,24 @@ static int check_entry(const char *entry, struct failure *f)
 	return failure_reason(f, ERROR_FAILED, "'%s' is no name of an entry", entry);
 }
 
-/* The rest of an earlier attempt under the same name makes way. */
+/* The rest of an earlier attempt under the same name makes way. What is no directory, or another one by now, stays. */
 static int move_to_stage(struct removal *r, int from_fd, const char *name, int stage, const char *entry)
 {
+	struct statx st;
+	if (place_statx(from_fd, name, &st) < 0)
+		return -1;
+	struct identity id = place_identity(&st);
+	errno = ENOTDIR;
+	if (!S_ISDIR(st.stx_mode))
+		return -1;
 	do {
-		if (place_move(from_fd, name, stage, entry) == 0)
+		if (place_move_known(from_fd, name, stage, entry, id, entry) == 0)
 			return 0;
 	} while (reserve_spend(WORKER_FD_STATE));
 	if (errno != EEXIST)
 		return -1;
 	remove_entry(r, stage, entry);
-	return place_move(from_fd, name, stage, entry);
+	return place_move_known(from_fd, name, stage, entry, id, entry);
 }
 
 /* What could not go at first may go now: somebody had a file busy, or memory was short. Once. */

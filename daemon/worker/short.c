@@ -31,6 +31,7 @@ struct short_order {
 	struct inuse *inuse;    /* it is a question about processes */
 	struct failure failure;
 	bool done;              /* it was done before, or is refused: nothing to do any more */
+	bool known;             /* elsewhere: it is there, or was put into the trash beside it */
 	bool tidy;              /* after the sync: the entry's rest goes */
 };
 
@@ -62,7 +63,14 @@ static void parent_is_gone(struct short_order *s)
 		refuse_errno(s, "open the directory that holds");
 }
 
-static void open_elsewhere(struct short_order *s, const char *path)
+static bool in_its_trash(const struct trashing *w, const struct places *p)
+{
+	_cleanup_fd_ int fd = trash_open_entry(w, p);
+	return fd >= 0 && place_is(fd, PATH_TREE, w->want);
+}
+
+/* Links among its parents count, so by now they may lead to another directory: nothing is made or taken away there. */
+static void open_elsewhere(struct short_order *s, const char *path, const struct places *p)
 {
 	struct trashing *w = &s->what;
 	bool trash = strcmp(s->op, "trash") == 0;
@@ -72,8 +80,12 @@ static void open_elsewhere(struct short_order *s, const char *path)
 		parent_is_gone(s);
 		return;
 	}
-	w->beside_fd = trash_open_beside(w->parent_fd, w->base, trash);
-	if (w->beside_fd < 0 && trash)
+	bool here = place_is(w->parent_fd, w->base, w->want);
+	w->beside_fd = trash_open_beside(w->parent_fd, w->base, trash && here);
+	s->known = here || in_its_trash(w, p);
+	if (trash && !s->known)
+		refuse(s, ERROR_NO_SUCH_ENVIRONMENT);
+	else if (trash && w->beside_fd < 0)
 		refuse_errno(s, "make a trash beside");
 }
 
@@ -93,7 +105,7 @@ static void read_order(struct short_order *s, const struct places *p)
 	} else if (p->trash < 0 || p->stage < 0) {
 		refuse_errno(s, "open the trash and the stage for");
 	} else if (path) {
-		open_elsewhere(s, path);
+		open_elsewhere(s, path, p);
 	}
 }
 
@@ -145,12 +157,14 @@ static void restore(struct short_order *s, const struct places *p)
 		return;
 	}
 	do {
-		if (place_move(fd, PATH_TREE, to, name) == 0)
+		if (place_move_known(fd, PATH_TREE, to, name, s->what.want, PATH_REST) == 0)
 			return;
 	} while (trash_more_room(&s->what));
 	s->tidy = false;
 	if (errno == EEXIST)
 		refuse(s, ERROR_ALREADY_EXISTS);
+	else if (errno == ESTALE)
+		refuse(s, ERROR_NOT_IN_TRASH);
 	else
 		refuse_errno(s, "restore");
 }
@@ -211,7 +225,7 @@ static void finish(struct short_order *s, const struct places *p, int sync_errno
 		if (sync_errno && s->failure.code == ERROR_NONE)
 			failure_sync(&s->failure);
 		bool left = s->tidy && !sync_errno && !trash_remove_entry(&s->what, p);
-		if (s->what.base)
+		if (s->what.base && s->known)
 			trash_leave_beside(s->what.parent_fd, s->what.base);
 		if (s->failure.code != ERROR_NONE)
 			talk_fail(s->order, &s->failure);

@@ -11,9 +11,14 @@ struct target {
 	int parent_fd, fd;
 	struct identity id;
 	bool made;              /* it was not there */
-	size_t first_made;      /* so many bytes of path name the first directory that was made; 0: none */
+	int above_fd;           /* in which the first missing directory was made; -1 */
+	struct target_level {
+		int fd;
+		char *name;
+	} *levels;              /* what was made, from there downward */
+	size_t level_count;
 };
-#define TARGET_NONE { .parent_fd = -1, .fd = -1 }
+#define TARGET_NONE { .parent_fd = -1, .fd = -1, .above_fd = -1 }
 #define _cleanup_target_ __attribute__((cleanup(target_done)))
 void target_done(struct target *);
 
@@ -22,6 +27,8 @@ void target_done(struct target *);
 int target_open(struct target *, const char *path, mode_t umask, struct failure *);
 /* Takes away what target_open() made, and all that was put into it since. */
 void target_undo(struct target *);
-/* Everything in it is on the disk, and it is still there. */
+/* Whether its path still leads to it. */
+bool target_is_there(const struct target *);
+/* Everything in it is on the disk. */
 int target_sync(struct target *, struct failure *);
 #endif

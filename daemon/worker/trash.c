@@ -174,8 +174,12 @@ int trash_move(struct trashing *t, const struct places *p, struct failure *f)
 		failure_sync(f);
 		return -1;
 	}
+	if (fd < 0) {
+		failure_reason(f, ERROR_FAILED, "the place in the trash for '%s' was taken away", t->name);
+		return -1;
+	}
 	do {
-		if (fd >= 0 && place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
+		if (place_move_known(from, name, fd, PATH_TREE, t->want, t->entry) == 0)
 			return 0;
 	} while (trash_more_room(t));
 	if (errno == EXDEV) {
@@ -197,7 +201,7 @@ int trash_undo(const struct trashing *t, const struct places *p)
 	_cleanup_fd_ int fd = trash_open_entry(t, p);
 	const char *name;
 	int from = trash_origin(t, &name);
-	if (fd < 0 || place_move(fd, PATH_TREE, from, name) < 0)
+	if (fd < 0 || place_move_known(fd, PATH_TREE, from, name, t->want, PATH_REST) < 0)
 		return -1;
 	trash_remove_entry(t, p);
 	return 0;
