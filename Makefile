@@ -6,6 +6,7 @@
 #   make check          everything that is tested;  make lint, unit, e2e, bench  are parts of it
 #   make conformance    what is created beside what python -m venv creates, for every interpreter here
 #   make soak           a million calls, crowds, hostile clients, restarts under load
+#   make races          directories and links change places at every path call of the workers
 #   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
 #   make fuzz           each target of tests/fuzz, RUNS=10000000 times; goes on where it was stopped (RESTART=1: from the start)
 #   make powercut       as root: the power is cut under a daemon at work, on ext4, xfs and btrfs
@@ -116,7 +117,7 @@ unit-programs: $(UNIT)
 include tests/fuzz/rules.mk
 generated: $(GENERATED)
 
-unit e2e bench conformance fault powercut soak lint check quickstart:
+unit e2e bench conformance fault powercut races soak lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 fuzz:
@@ -128,7 +129,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz powercut soak fuzz-programs lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz powercut races soak fuzz-programs lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules

@@ -3,7 +3,7 @@
 #
 # 'make check': everything, in this order: lint, unit tests, the real programs end to end, both again
 # under ASan and UBSan, one path under valgrind, conformance with two interpreters, some faults of each operation, some
-# power cuts, the soak in seconds, each row of the bench, fuzzing for some seconds.
+# power cuts, some races, the soak in seconds, each row of the bench, fuzzing for some seconds.
 # Everything runs even if something before it failed. The last line counts all of it; a part that is no
 # test runner counts as one test. Exits 1 if anything failed.
 set -u
@@ -58,6 +58,7 @@ part 'conformance' tools/conformance.sh --short
 part 'fault' tools/fault.sh --short
 part 'powercut' tools/powercut.sh --short
 part 'soak' tools/soak.sh --short
+part 'races' tools/races.sh --short
 [ ! -e tests/bench/bench.py ] || part 'bench' tools/bench.sh --short
 [ ! -e tests/fuzz/run.sh ] || part 'fuzz' tests/fuzz/run.sh
 
