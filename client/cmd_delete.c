@@ -13,6 +13,7 @@
 #include "messages.h"
 #include "row.h"
 #include "session.h"
+#include "table.h"
 #include "talk.h"
 #include "venvctl.h"
 
@@ -173,7 +174,7 @@ static int print_dry_run(struct session *s, struct deletion *d)
 		if (there && json_is_true(json_object_get(environment, "protected")))
 			status = messages_refuse(ERROR_PROTECTED, environment);
 		else if (there)
-			text_addf(&out, "%s\n", d->names.name[i]);
+			table_line(&out, d->names.name[i]);
 		else if (a.error != ERROR_NO_SUCH_ENVIRONMENT || !d->missing_ok)
 			status = messages_report(s, &a, d->names.name[i]);
 	}

@@ -10,6 +10,7 @@
 #include "bounds.h"
 #include "making.h"
 #include "messages.h"
+#include "table.h"
 #include "talk.h"
 #include "venvctl.h"
 
@@ -39,12 +40,14 @@ static void add_requirement(struct text *out, const json_t *package)
 {
 	const char *name = json_text(package, "name"), *version = json_text(package, "version");
 	const char *url = json_text(package, "directUrl");
+	_cleanup_text_ struct text line = { 0 };
 	if (url && json_is_true(json_object_get(package, "editable")))
-		text_addf(out, "-e %s\n", url);
+		text_addf(&line, "-e %s", url);
 	else if (url)
-		text_addf(out, "%s @ %s\n", name, url);
+		text_addf(&line, "%s @ %s", name, url);
 	else
-		text_addf(out, version ? "%s==%s\n" : "%s\n", name, version);
+		text_addf(&line, version ? "%s==%s" : "%s", name, version);
+	table_line(out, line.data);
 }
 
 static size_t print_packages(const struct recreate *r, const json_t *answer)

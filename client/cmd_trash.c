@@ -8,6 +8,7 @@
 #include "messages.h"
 #include "row.h"
 #include "session.h"
+#include "table.h"
 #include "talk.h"
 #include "venvctl.h"
 
@@ -43,8 +44,8 @@ static void collect_cb(void *arg, const char *text, size_t len)
 	int64_t deleted = row_integer(row_field(&row, "deletedAt"));
 	if (name && (e->before_us == 0 || deleted < e->before_us)) {
 		e->count++;
-		text_add(&e->names, name->value, name->len);
-		text_adds(&e->names, "\n");
+		_cleanup_free_ char *line = xstrndup(name->value, name->len);
+		table_line(&e->names, line);
 	}
 	row_done(&row);
 }

@@ -3,8 +3,8 @@
  * The two faces of a listing. On a terminal: upper-case headers, columns as wide as their widest
  * cell, "-" for what is unknown, every cell made terminal-safe. For a program: no header, no
  * colour, one tab between values, nothing for what is unknown, and the four characters that could
- * break a line or a field (tab, newline, return, backslash) written as \t \n \r \\; this form is
- * stable.
+ * break a line or a field (tab, newline, return, backslash) written as \t \n \r \\, and every other byte that acts on a
+ * terminal as \xNN; this form is stable.
  *
  * Rows for a program are written as they come; those for a terminal are kept until the widths are
  * known, in one growing text, so that a long listing costs no allocation a cell.
@@ -66,7 +66,7 @@ static void keep_cell(struct table *t, const char *value, size_t len, const char
 	text_add(&t->cells, "", 1);
 }
 
-static void add_escaped(struct text *out, const char *value, size_t len)
+static void add_pairs(struct text *out, const char *value, size_t len)
 {
 	size_t from = 0;
 	for (size_t i = 0; i < len; i++) {
@@ -79,6 +79,24 @@ static void add_escaped(struct text *out, const char *value, size_t len)
 		from = i + 1;
 	}
 	text_add(out, value + from, len - from);
+}
+
+static void add_escaped(struct text *out, const char *value, size_t len)
+{
+	if (plain(value, len)) {
+		add_pairs(out, value, len);
+		return;
+	}
+	_cleanup_text_ struct text pairs = { 0 };
+	add_pairs(&pairs, value, len);
+	_cleanup_free_ char *safe = text_printable(pairs.data);
+	text_adds(out, safe);
+}
+
+void table_line(struct text *out, const char *value)
+{
+	_cleanup_free_ char *safe = text_printable(value);
+	text_addf(out, "%s\n", safe);
 }
 
 void table_cell(struct table *t, const char *value, size_t len, const char *sgr)
@@ -231,9 +249,9 @@ void table_pair(struct text *out, const char *key, const char *value)
 		text_add(out, "\n", 1);
 		return;
 	}
-	_cleanup_free_ char *safe = text_printable(value);
+	_cleanup_free_ char *safe = text_printable(value), *safe_key = text_printable(key);
 	bool color = talk_color(STDOUT_FILENO);
-	text_addf(out, "%s%s:%s", color ? "\033[" TALK_BOLD "m" : "", key, color ? "\033[0m" : "");
-	pad(out, strlen(key) < 18 ? 19 - strlen(key) : 1);
+	text_addf(out, "%s%s:%s", color ? "\033[" TALK_BOLD "m" : "", safe_key, color ? "\033[0m" : "");
+	pad(out, strlen(safe_key) < 18 ? 19 - strlen(safe_key) : 1);
 	text_addf(out, "%s\n", safe);
 }

@@ -41,4 +41,6 @@ const char *table_state_color(const char *state, size_t len);
 /* "key: value" lines: keys aligned on a terminal, tab-separated elsewhere. Nothing for a NULL
  * value. */
 void table_pair(struct text *out, const char *key, const char *value);
+/* A value that has a line for itself, made safe. */
+void table_line(struct text *out, const char *value);
 #endif

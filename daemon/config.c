@@ -50,6 +50,7 @@ static const char *const config_link_modes[] = { ORDER_LINK_MODES };
 
 /* What the command line says; the texts are argv's. */
 struct arguments {
+	const char *word;               /* that is read now */
 	const char *root, *file;
 	const char **options;           /* of -o, in order; the array is owned */
 	size_t count;
@@ -203,9 +204,10 @@ static void config_defaults(struct config *config)
 /* Says it to whoever reads: the terminal, and the client that started us. Takes why. */
 static void __attribute__((noreturn)) config_end(const struct config *config, char *why, int status)
 {
-	fprintf(stderr, "error: %s\n", why);
+	_cleanup_free_ char *safe = text_printable_lines(why);
+	fprintf(stderr, "error: %s\n", safe);
 	if (config->ready_fd >= 0)
-		dprintf(config->ready_fd, "error: %s\n", why);
+		dprintf(config->ready_fd, "error: %s\n", safe);
 	free(why);
 	exit(status);
 }
@@ -322,8 +324,8 @@ static void config_option(struct config *config, int option, struct arguments *a
 		fputs(config_usage, stdout);
 		exit(EXIT_DONE);
 	default:
-		fputs("hint: venvd --help\n", stderr);
-		exit(EXIT_USAGE);
+		config_end(config, config_wrong(option == ':' ? "a value is missing after " : "unknown option ",
+		    arguments->word), EXIT_USAGE);
 	}
 }
 
@@ -344,7 +346,9 @@ static void config_arguments(struct config *config, int argc, char **argv, struc
 		{ NULL, 0, NULL, 0 },
 	};
 	int option;
-	while ((option = getopt_long(argc, argv, "o:h", options, NULL)) != -1)
+	/* Its own words would put onto the terminal what was typed as it is. */
+	opterr = 0;
+	while (ret->word = argv[optind], (option = getopt_long(argc, argv, "+:o:h", options, NULL)) != -1)
 		config_option(config, option, ret);
 	if (optind < argc)
 		config_end(config, config_wrong("unexpected argument: ", argv[optind]), EXIT_USAGE);

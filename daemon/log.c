@@ -121,26 +121,24 @@ static void PRINTF_LIKE(3, 0) log_line(int priority, const char *word, const cha
 	if (log_state.quiet && priority > LOG_QUIET_PRIORITY)
 		return;
 	vsnprintf(message, sizeof(message), fmt, ap);
-	char line[1200];
-	int len;
+	/* What came from outside cannot act on whoever reads it, or look like another line. */
+	_cleanup_free_ char *safe = text_printable(message);
+	_cleanup_text_ struct text line = { 0 };
 	if (log_state.path != NULL) {
 		time_t now = time(NULL);
 		struct tm tm;
 		char when[32] = "";
 		if (localtime_r(&now, &tm) != NULL)
 			strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S%z", &tm);
-		len = snprintf(line, sizeof(line), "%s venvd[%d] %s: %s\n", when, (int)getpid(), word,
-		    message);
+		text_addf(&line, "%s venvd[%d] %s: %s\n", when, (int)getpid(), word, safe);
 	} else if (log_state.priorities) {
-		len = snprintf(line, sizeof(line), "<%d>%s\n", priority, message);
+		text_addf(&line, "<%d>%s\n", priority, safe);
 	} else {
-		len = snprintf(line, sizeof(line), "venvd: %s: %s\n", word, message);
+		text_addf(&line, "venvd: %s: %s\n", word, safe);
 	}
-	if (len >= (int)sizeof(line))
-		len = (int)sizeof(line) - 1;
 	pthread_mutex_lock(&log_mutex);
-	if (fd_write_all(STDERR_FILENO, line, (size_t)len) == 0)
-		log_state.size += len;
+	if (fd_write_all(STDERR_FILENO, line.data, line.len) == 0)
+		log_state.size += (int64_t)line.len;
 	if (log_state.path != NULL && log_state.size >= LIMIT_LOG_BYTES)
 		log_rotate();
 	pthread_mutex_unlock(&log_mutex);

@@ -102,9 +102,10 @@ static void venvd_tell_starter(struct venvd *v, const char *text)
 
 static void __attribute__((noreturn)) venvd_fail(struct venvd *v, const char *why)
 {
-	_cleanup_free_ char *text = xasprintf("error: %s\n", why);
+	_cleanup_free_ char *safe = text_printable_lines(why), *text = xasprintf("error: %s\n", safe);
 	if (v->config.detached)
-		log_error("%s", why);
+		for (char *rest = safe, *line; (line = strsep(&rest, "\n"));)
+			log_error("%s", line);
 	else
 		fputs(text, stderr);
 	venvd_tell_starter(v, text);

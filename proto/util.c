@@ -306,7 +306,7 @@ static bool acts_on_terminal(uint32_t point)
 	    (point >= 0x2066 && point <= 0x2069);
 }
 
-char *text_printable(const char *s)
+static char *printable(const char *s, bool lines)
 {
 	struct text t = { 0 };
 	const unsigned char *p = (const unsigned char *)s;
@@ -315,7 +315,7 @@ char *text_printable(const char *s)
 	while (*p) {
 		uint32_t point = 0;
 		size_t len = utf8_sequence(p, &point);
-		if (len && !acts_on_terminal(point))
+		if (len && (!acts_on_terminal(point) || (lines && point == '\n')))
 			text_add(&t, p, len);
 		else
 			for (size_t i = 0; i < (len ? len : 1); i++)
@@ -323,6 +323,16 @@ char *text_printable(const char *s)
 		p += len ? len : 1;
 	}
 	return t.data;
+}
+
+char *text_printable(const char *s)
+{
+	return printable(s, false);
+}
+
+char *text_printable_lines(const char *s)
+{
+	return printable(s, true);
 }
 
 char *text_printable_json(const char *json)

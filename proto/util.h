@@ -63,6 +63,8 @@ void id_new(char ret[17]);
 
 /* Terminal-safe copy: C0, C1, DEL, bidi controls and bad UTF-8 as \xNN; owned. (logs, tables) */
 char *text_printable(const char *s);
+/* The same, but for ends of lines. */
+char *text_printable_lines(const char *s);
 /* The same of a JSON text, which then says the same: as \uNNNN; owned. Of bad UTF-8 each byte is U+FFFD. */
 char *text_printable_json(const char *json);
 #endif

@@ -306,11 +306,13 @@ static void save(struct entry *e)
 		return;
 	json_auto_t *json = entry_json(e);
 	file_name(e->hash, name);
-	if (!json || dir < 0 || write_file(dir, name, json, false, &e->source) < 0)
-		fprintf(stderr, "venvd-worker: cannot remember '%s': %s\n", e->path,
-		    json ? strerror(errno) : "its path is not UTF-8");
-	else
+	if (json && dir >= 0 && write_file(dir, name, json, false, &e->source) == 0) {
 		trim(dir);
+		return;
+	}
+	const char *why = json ? strerror(errno) : "its path is not UTF-8";
+	_cleanup_free_ char *path = text_printable(e->path);
+	fprintf(stderr, "venvd-worker: cannot remember '%s': %s\n", path, why);
 }
 
 /* --- asking --- */
