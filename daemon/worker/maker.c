@@ -10,6 +10,7 @@
 #include "builder.h"
 #include "child.h"
 #include "maker.h"
+#include "model.h"
 
 #define ARGUMENTS_MAX 16
 #define MODULE_BYTES (256 * 1024)       /* of venv/__init__.py that is read */
@@ -65,15 +66,30 @@ static char *module_text(const struct interpreter *i)
 	return text.data;
 }
 
+/* What the tool would write, and a shell execute, is not made. An upgrade writes no scripts. */
+static int check_activation(const struct maker *m, const char *text, struct failure *f)
+{
+	bool quoted = !m->virtualenv && (!text || strstr(text, MODEL_QUOTES));
+	_cleanup_free_ char *why = m->options->upgrade ? NULL :
+	    model_danger(m->path, m->options->prompt, m->caller->cwd, quoted);
+	_cleanup_free_ char *command = xasprintf("venvctl create %s --prompt %s", m->name, m->name);
+	if (!why)
+		return 0;
+	return failure_set(f, ERROR_UNSUPPORTED, json_pack("{so, ss*}", "reason", failure_text(why), "command",
+	    m->options->prompt ? command : NULL));
+}
+
 int maker_check(const struct maker *m, struct failure *f)
 {
 	const struct maker_options *o = m->options;
 	if (m->virtualenv && (o->upgrade || o->upgrade_deps))
 		return builder_unknown_option(m->interpreter, "virtualenv",
 		    o->upgrade ? "--upgrade" : "--upgrade-deps", f);
+	_cleanup_free_ char *text = m->virtualenv ? NULL : module_text(m->interpreter);
+	if (check_activation(m, text, f) < 0)
+		return -1;
 	if (m->virtualenv || (!o->upgrade_deps && !o->without_scm_ignore_files))
 		return 0;
-	_cleanup_free_ char *text = module_text(m->interpreter);
 	const struct {
 		bool wanted;
 		const char *option;

@@ -70,7 +70,7 @@ json_t *model_draft(const struct model_source *s)
 	static const struct {
 		const char *key, *text;
 	} features[] = {
-		{ "quoting", "quote_ps1" },
+		{ "quoting", MODEL_QUOTES },
 		{ "bracketedPrompt", "'(%s) ' % prompt" },
 		{ "cfgPrompt", "prompt = {self.prompt!r}" },
 		{ "cfgCommand", "'executable = %s" },
@@ -539,8 +539,34 @@ void model_answer_done(struct model_answer *a)
 	*a = (struct model_answer){ 0 };
 }
 
+/* Whether one of the words is in the text. */
+static bool holds(const char *text, const char *const *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strstr(text, words[i]))
+			return true;
+	return false;
+}
+
+/* A prompt is expanded once more whenever it is shown, whatever quotes it stands in. A path stands in double quotes where
+ * pip starts its interpreter; and a line of csh ends at its end. */
+char *model_danger(const char *path, const char *prompt, const char *cwd, bool quoted)
+{
+	static const char *const in_prompts[] = { "`", "$(", "${", "\\", "\n", "\r", "\033" };
+	static const char *const in_paths[] = { "`", "$(", "${", "\"", "\n" };
+	const char *shown = !prompt ? base_name(path) : strcmp(prompt, ".") == 0 && cwd ? base_name(cwd) : prompt;
+	if (holds(shown, in_prompts, ARRAY_LENGTH(in_prompts)) || (!quoted && strchr(shown, '"')))
+		return xasprintf("a shell would execute a part of the prompt '%s' when it shows it", shown);
+	if (holds(path, in_paths, ARRAY_LENGTH(in_paths)))
+		return xasprintf("a shell would execute a part of the path '%s', which scripts hold", path);
+	return NULL;
+}
+
 char *model_refusal(const struct model *m, const struct model_question *q)
 {
+	char *danger = model_danger(q->path, q->prompt, q->cwd, m->has.quoting);
+	if (danger)
+		return danger;
 	if (m->has.refuses_separator && strchr(q->path, ':'))
 		return xasprintf("Refusing to create a venv in %s because it contains the PATH separator :.",
 		    q->path);

@@ -76,7 +76,11 @@ struct model *model_from_json(const json_t *);
 json_t *model_to_json(const struct model *);    /* owned */
 void model_free(struct model *);
 
-/* NULL, or why the interpreter's venv would refuse this (its own words, after "Error: "); owned. */
+/* In venv/__init__.py of those whose activation scripts are quoted (CVE-2024-9287). */
+#define MODEL_QUOTES "quote_ps1"
+/* NULL, or what a shell would execute of an environment that is called so; owned. prompt: as given, NULL for none. */
+char *model_danger(const char *path, const char *prompt, const char *cwd, bool quoted);
+/* NULL, or why the interpreter's venv would refuse this (its own words, after "Error: "), or must not make it; owned. */
 char *model_refusal(const struct model *, const struct model_question *);
 /* Everything that is written or linked for this environment. 0; -1: this one cannot be
  * predicted. */

@@ -68,7 +68,7 @@ def through_a_link(scratch, exe_name, name):
 ROOTS = {
     "root": named("r"),
     "space": named("with space"),
-    "quotes": named('it\'s "q" $V `x` \\ !'),
+    "quotes": named("it's $V ! {}"),
     "not ASCII": named("na\u00efve \u65e5\u672c \U0001f40d"),
     "__VENV_PROMPT__": named("__VENV_PROMPT__ __VENV_DIR__ __VENV_NAME__"),
     "%s": named("%s{0}%(a)s#&;"),
@@ -145,9 +145,10 @@ SPELLINGS = {
     "a shim": shim,
 }
 
-PROMPTS = ["X", 'it\'s "q" $V `x` \\', "na\u00efve \u2603 \U0001f40d", ".", "", "__VENV_NAME__", "\u202e\u00a0\u00ad"]
-# A prompt is one line, and goes onto terminals.
+PROMPTS = ["X", "it's $V ! %s", "na\u00efve \u2603 \U0001f40d", ".", "", "__VENV_NAME__", "\u202e\u00a0\u00ad"]
+# A prompt is one line, and goes onto terminals; and no shell shall execute a part of it.
 NO_PROMPTS = ["a\nb", "a\tb", "\x1b[31m", "\x7f"]
+EXECUTED_PROMPTS = ["`x`", "$(x)", "${x}", "a\\"]
 
 
 # --- what is there before ---
@@ -236,6 +237,16 @@ def cases():
                 short=prompt == "a\nb",
             )
             for prompt in NO_PROMPTS
+        ),
+        *(
+            Case(
+                "prompts",
+                repr(prompt),
+                [NO_PIP, "--prompt", prompt],
+                refused="a shell would execute a part of the prompt",
+                short=prompt == "`x`",
+            )
+            for prompt in EXECUTED_PROMPTS
         ),
         *(
             Case("paths", root, [NO_PIP], root, short=root in ("quotes", "not ASCII", "__VENV_PROMPT__"))

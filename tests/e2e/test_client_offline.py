@@ -513,7 +513,7 @@ def test_list_piped(venvctl, server):
     server(lambda call: calls.append(call) or ROWS)
     r = venvctl("list")
     assert r.stdout == ("a\tready\t3.11.2\t/r/a\t2023-11-14T22:13:20Z\t\t\n"
-                        "b\tbroken\t\t/r/b\\t\\\\x\t\tgone\\n\033[31m\t\n")
+                        "b\tbroken\t\t/r/b\\t\\\\x\t\tgone\\n\\x1b[31m\t\n")
     assert b'"more":true' in calls[0] and b'"fields":["name","state","version","path","createdAt","problem","protected"]' in calls[0]
     assert venvctl("list", "-q").stdout == "a\nb\n"
 
