@@ -56,7 +56,8 @@ static void print_finding(struct text *out, const char *name, const json_t *find
 		return;
 	_cleanup_free_ char *fix = json_is_true(json_object_get(finding, "repairable")) ?
 	    xasprintf("venvctl doctor %s --fix", name) : NULL;
-	_cleanup_free_ char *first = fix ? talk_command(fix) : NULL;
+	_cleanup_free_ char *command_of_ours = fix ? talk_command(fix) : NULL;
+	_cleanup_free_ char *first = command_of_ours ? text_printable(command_of_ours) : NULL;
 	_cleanup_free_ char *second = command ? talk_command(command) : NULL;
 	_cleanup_free_ char *safe_second = second ? text_printable(second) : NULL;
 	if (first || safe_second)

@@ -121,7 +121,7 @@ def test_prompts(place, python):
                 bad.setdefault(text, []).append(name)
             for path in (place / "cwd").iterdir():
                 path.unlink()
-    print(f"{python}: refused {len(refused)}: {refused}")
+    
     assert bad == {}
 
 

@@ -52,8 +52,6 @@ def build(name, build_directory, where, table=VARIANTS):
     for one in ("Makefile", "VERSION", "tests/fuzz/rules.mk"):
         if (TOP / one).exists():
             shutil.copy2(TOP / one, where / one)
-    (where / "tests/fuzz").mkdir(parents=True)
-    shutil.copy2(TOP / "tests/fuzz/rules.mk", where / "tests/fuzz")       # the Makefile includes it
     for directory in ("obj", "gen"):
         shutil.copytree(build_directory / directory, where / "build" / directory)
     for one in ("flags", "sources"):
