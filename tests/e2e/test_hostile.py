@@ -5,6 +5,7 @@ Each would make a file of its own, the canary, in the directory where all is don
 shell; a prompt and a root that an activation script would execute are refused with one sentence; with all others the
 scripts are sourced, the prompt is shown as an interactive shell shows it, and console scripts are run.
 """
+import itertools
 import os
 import pathlib
 import re
@@ -227,17 +228,18 @@ def test_names(place):
                 daemon.call("Create", name=canary(text, number), python=wire.PYTHON)
             assert refused.value.name == "InvalidName"
 
-        def lines(name):
-            found = []
-            for number, text in enumerate(NAMES):
-                word = canary(text, number).replace("\n", " ").replace("\r", " ")
-                word = f" -- {quoted(word, name)}"
-                found += [f"venvctl path{word}", f"venvctl prompt{word}", f"venvctl run{word} true"]
-                found.append({"fish": f"venvctl activate{word} | source", "tcsh": f"eval `venvctl activate{word}`"}.get(
-                    name, f'(eval "$(venvctl activate{word})")'))
-            return [*found, "venvctl list", "echo in:/end"]
+        def of_one(name, number, text):
+            word = f" -- {quoted(canary(text, number).translate({10: ' ', 13: ' '}), name)}"
+            activate = {"fish": f"venvctl activate{word} | source", "tcsh": f"venvctl activate{word} > ../line; source ../line"}
+            return [f"venvctl path{word}", f"venvctl prompt{word}", f"venvctl run{word} true",
+                    activate.get(name, f'(eval "$(venvctl activate{word})")')]
 
-        all_shells(place, environment(root), lines, NAMES, 1)
+        for name in SHELLS:
+            each = [of_one(name, number, text) for number, text in enumerate(NAMES)]
+            # csh reads nothing more after an error.
+            for lines in each if name == "tcsh" else [list(itertools.chain(*each))]:
+                shell(name, [*lines, "venvctl list"], place, environment(root))
+            assert executed(place, NAMES) == set(), name
 
 
 def test_console_scripts_of_a_hostile_path(place):
