@@ -71,7 +71,7 @@ static const struct verb verbs[] = {
 	  "with --trash:\n"
 	  "  name state version path deleted expires id\n"
 	  "Times are UTC (2026-01-31T12:00:00Z). Tab, newline, return and backslash in a value\n"
-	  "are written \\t \\n \\r \\\\. More columns may be added at the end.\n" },
+	  "are written \\t \\n \\r \\\\, what acts on a terminal \\xNN. More columns may be added at the end.\n" },
 	{ "show", NULL, cmd_show, "NAME [--json]", "show everything about an environment",
 	  "  --json   as one JSON object\n" },
 	{ "delete", "rm", cmd_delete, "NAME... [--now] [--force] [--missing-ok] [--dry-run] [-y]",
