@@ -21,6 +21,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -55,12 +56,17 @@ def children():
     return found
 
 
-class Interrupted(BaseException):
+class Interrupted(Exception):
     """We are to end: what has been seen is told, and it was not all."""
 
 
-def interrupt(*_):
-    raise Interrupted
+asked_to_end = threading.Event()
+
+
+def go_on():
+    """Between two cuts, where nothing is half done."""
+    if asked_to_end.is_set():
+        raise Interrupted
 
 
 def bury():
@@ -179,6 +185,7 @@ class Series:
     def shut_down(self, chance, clients, cuts):
         """The daemon goes on after each cut."""
         for _ in range(cuts):
+            go_on()
             self.prepare(clients)
             self.load(clients, chance, [moment(chance)], self.house.disk.cut)
             self.count(clients)
@@ -205,6 +212,7 @@ class Series:
         work = self.house.disk.image
         try:
             for image, windows in taken:
+                go_on()
                 self.house.disk.image = image
                 self.house.disk.copy(self.evidence)     # as it was, before it is mounted
                 self.look(clients, windows)
@@ -256,6 +264,7 @@ class Series:
         while self.counts["cuts"] < cuts and not (self.violations and self.is_variant):
             if self.counts["cuts"] + len(self.violations) >= 2 * cuts:
                 break                   # it fails before each cut
+            go_on()
             self.chain(number, min(CHAIN, cuts - self.counts["cuts"]))
             number += 1
 
@@ -348,8 +357,8 @@ def arguments():
 def main():
     options = arguments()
     build = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
-    signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked_to_end.set())
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began = time.monotonic()
     try:
