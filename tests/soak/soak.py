@@ -97,15 +97,16 @@ def pairs(daemon, count, short, clients=8):
         raise Missed(failures[0])
 
 
-def fill_memory_of_requests(daemon, count=65536, clients=64):
-    """What is remembered of request ids is bounded: up to there first. One marks and unmarks, for that is cheap."""
+def fill_memory_of_requests(daemon, count=65600, clients=20):
+    """What is remembered of request ids is bounded: up to there first. To mark and unmark is cheap; each client has
+    one of its own, for what is busy is refused, and that is not remembered."""
     with contextlib.ExitStack() as stack:
-        names = [f"env{number:05}" for number in range(20)]
+        names = [f"env{number:05}" for number in range(clients)]
         pipes = [stack.enter_context(contextlib.closing(Pipe(daemon.socket_path))) for _ in range(clients)]
         for number in range(0, count, clients):
             for at, pipe in enumerate(pipes):
                 pipe.socket.sendall(call("io.venvd.Protect", '{"name":"%s","protected":%s,"requestId":"fill-%d"}' % (
-                    names[at % 20], "true" if number // clients % 2 else "false", number + at)))
+                    names[at], "true" if number // clients % 2 else "false", number + at)))
             for pipe in pipes:
                 pipe.batch(call("io.venvd.Prompt", '{"name":"env00003"}'))
 
