@@ -149,6 +149,62 @@ def fake_server(uid, path, *answer):
         server.communicate()
 
 
+REACH = """
+import os, socket, sys
+def tried(what, *arguments):
+    try:
+        what(*arguments)
+        return 1
+    except OSError:
+        return 0
+def said(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(30)
+        s.connect(path)
+        s.sendall(b'{"method":"io.venvd.Status"}\\0')
+        if not s.recv(4096):
+            raise OSError("nothing was said")
+state = sys.argv[1]
+names = ["lock", "catalog.db", "catalog.db-wal", "io.venvd", "stage", "trash", "pool", "images", "trash/" + sys.argv[2]]
+done = {"list": tried(os.listdir, state), "connect": tried(said, state + "/io.venvd")}
+for name in names:
+    done["stat " + name] = tried(os.stat, f"{state}/{name}")
+    done["read " + name] = tried(os.listdir if os.path.isdir(f"{state}/{name}") else open, f"{state}/{name}")
+done["make"] = tried(os.mkdir, state + "/mine")
+print([what for what, well in done.items() if well])
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("uid", [1, STRANGER, NOBODY])
+def test_another_uid_reaches_nothing(open_directory, uid):
+    """Uids and modes: nothing is connected to, listed, read or even seen; where somebody has opened the directory, nothing
+    in it can be read, and the next start closes it again."""
+    root = open_directory / "envs"
+    with wire.running(root) as daemon:
+        wire.fake_environment(root, "a")
+        wire.until(lambda: "a" in daemon.environments())
+        daemon.call("Delete", name="a")
+        entry = next((root / ".venvd/trash").iterdir()).name
+        state = root / ".venvd"
+
+        def reached():
+            done = subprocess.run(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", wire.PYTHON, "-I", "-c", REACH,
+                                   str(state), entry], capture_output=True, text=True, cwd="/", timeout=DEADLINE)
+            assert done.returncode == 0, done.stderr
+            return eval(done.stdout)
+
+        for root_mode in (0o700, 0o711, 0o755):
+            for socket_mode in (0o600, 0o666):
+                os.chmod(root, root_mode)
+                os.chmod(daemon.socket_path, socket_mode)
+                assert reached() == [], (oct(root_mode), oct(socket_mode))
+        os.chmod(state, 0o755)
+        assert [what for what in reached() if not what.startswith("stat ") and what != "list"] == []
+    with wire.running(root):
+        assert mode(state) == 0o700 and reached() == []
+
+
 @needs_root
 def test_the_client_refuses_a_strangers_server(open_directory, venvctl):
     theirs = open_directory / "theirs"
