@@ -89,9 +89,11 @@ class House:
         self.daemon, self.said = None, collections.Counter()
 
     def start(self):
-        # Without a python3 on its PATH it prepares none by itself.
+        # Without a python3 on its PATH it prepares none by itself. In a session of its own, so that who interrupts us does
+        # not reach it.
         env = {"VENVD_POOL": "1", "PATH": "/nowhere", "TMPDIR": str(self.top)}
-        self.daemon = Daemon(self.root, ("-o", "pool_initial=6", "-o", f"link_mode={self.mode}"), env=env, binary=self.binary)
+        self.daemon = Daemon(self.root, ("-o", "pool_initial=6", "-o", f"link_mode={self.mode}"), env=env, binary=self.binary,
+                             wrapper=("/usr/bin/setsid",))
         if not self.daemon.said.startswith("ready "):
             raise Violation("lost", f"it does not start: {self.daemon.log()[-800:]}")
 
