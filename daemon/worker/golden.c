@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -71,15 +72,22 @@ static void drop_stage(struct making *m)
 		remove_entry(&removal, m->stage_fd, m->entry);
 }
 
+/* Where the link was taken away there is what a tool has made in its place. */
+static void drop_detour(const struct making *m)
+{
+	_cleanup_removal_ struct removal removal = { .to_the_end = true };
+	_cleanup_fd_ int fd = open(m->link_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd >= 0 && m->base)
+		remove_entry(&removal, fd, strrchr(m->base, '/') + 1);
+	rmdir(m->link_dir);             /* when nobody else uses it */
+}
+
 static void making_done(struct making *m)
 {
 	cleanup_fd(&m->entry_fd);
 	drop_stage(m);
-	if (m->link_dir) {
-		if (m->base)
-			unlink(m->base);
-		rmdir(m->link_dir);     /* when nobody else uses it */
-	}
+	if (m->link_dir)
+		drop_detour(m);
 	if (m->lock_fd >= 0) {
 		_cleanup_free_ char *name = xasprintf("%s.lock", m->key);
 		unlinkat(m->stage_fd, name, 0);
@@ -119,6 +127,13 @@ static bool is_plain(const char *path)
 	return strlen(path) <= PLAIN_PATH_MAX && path[strspn(path, plain)] == '\0';
 }
 
+/* A number says nothing of a process in another namespace, and a clock can jump: a link goes only if both speak against it. */
+static bool maker_lives(const char *name)
+{
+	int pid, end = 0;
+	return sscanf(name, PATH_STAGE_WORKER "%n", &pid, &end) == 1 && end > 0 && pid > 0 && (kill(pid, 0) == 0 || errno != ESRCH);
+}
+
 /* What killed workers have left there. */
 static void sweep_links(const char *path)
 {
@@ -126,7 +141,7 @@ static void sweep_links(const char *path)
 	struct stat st;
 	for (struct dirent *e; dir && (e = readdir(dir));)
 		if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) &&
-		    st.st_mtim.tv_sec < now_us() / 1000000 - LINK_SECONDS)
+		    st.st_mtim.tv_sec < now_us() / 1000000 - LINK_SECONDS && !maker_lives(e->d_name))
 			unlinkat(dirfd(dir), e->d_name, 0);
 	if (dir)
 		closedir(dir);
@@ -270,6 +285,13 @@ static int build(struct making *m, const char *path, const char *prompt, mode_t 
 	return builder_run_venv(m->interpreter, &m->caller, arguments, m->key, f);
 }
 
+/* Then what was made lies somewhere else, and nothing can be said of the interpreter. */
+static bool detour_is_lost(const struct making *m)
+{
+	struct stat st;
+	return m->link_dir && (lstat(m->base, &st) < 0 || !S_ISLNK(st.st_mode));
+}
+
 /* Reads what stands in the stage under this name. -1 with the failure set. */
 static int read_tree(struct making *m, const char *name, const char *path, struct tree *ret,
     int *ret_fd)
@@ -278,6 +300,8 @@ static int read_tree(struct making *m, const char *name, const char *path, struc
 	*ret_fd = place_open(m->entry_fd, name, O_RDONLY | O_DIRECTORY);
 	if (*ret_fd >= 0 && tree_read(*ret_fd, path, ret, &found) == 0)
 		return 0;
+	if (*ret_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) && detour_is_lost(m))
+		return failure_reason(m->failure, ERROR_FAILED, "'%s' was taken away while an environment was made there", m->base);
 	if (*ret_fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return !delegate(m, xstrdup("its venv module made nothing"));
 	if (errno == ECANCELED)

@@ -131,9 +131,16 @@ def test_old_detours_are_swept(tmp_path):
         link.symlink_to(root / name)
         then = time.time() - age
         os.utime(link, (then, then), follow_symlinks=False)
+    kept = [link]
+    for pid, lives in ((os.getpid(), True), (1 << 22, False)):      # no process can have the second
+        link = shared / f"w{pid}~{tmp_path.name}"
+        link.symlink_to(root / "new")
+        os.utime(link, (then - 10000, then - 10000), follow_symlinks=False)
+        kept += [link] * lives
     made(root)
-    assert detours(root) == [link]
-    link.unlink()
+    assert sorted(detours(root)) == sorted(kept)
+    for link in kept:
+        link.unlink()
 
 
 @pytest.mark.slow
@@ -224,6 +231,21 @@ def test_what_is_not_predicted_is_delegated(root, installation, what):
     assert not (directory / "tree").exists() and not (directory / "manifest.json").exists()
     before = directory.stat().st_ino
     assert answer.pop("fresh") and image(root, python) == answer and directory.stat().st_ino == before
+
+
+def test_a_detour_that_is_taken_away(tmp_path, installation):
+    """Nothing is said of the interpreter then, and nothing remembered."""
+    python, lib = installation
+    root = tmp_path / "a b"
+    for part in ("", ".venvd", ".venvd/stage", ".venvd/trash"):
+        (root / part).mkdir()
+    change(lib / "venv/__init__.py", "        builder.create(d)", "        os.unlink(os.path.dirname(d)); builder.create(d)")
+    answer = image(root, python)
+    detour = re.match("'(/tmp/venvd-.*)' was taken away", answer["parameters"]["reason"])[1]
+    assert not os.path.lexists(detour)
+    assert [p.name for p in (root / ".venvd/images").iterdir()] == ["CACHEDIR.TAG"]
+    change(lib / "venv/__init__.py", "        os.unlink(os.path.dirname(d)); builder.create(d)", "        builder.create(d)")
+    check_image(place(root, made(root, python)), False)
 
 
 def test_odd_templates_are_delegated(root, installation):
