@@ -208,6 +208,8 @@ static void creation_restore(struct creation *c)
 		return;
 	}
 	json_t *order = creation_identity("restore", c->previous, c->previous->entry);
+	if (c->previous->location != NULL)
+		json_object_set_new(order, "makeWay", json_true());
 	if (!jobs_short(c->op.venvd->jobs, order, creation_restored, c))
 		creation_lose_name(c, "no worker takes it now");
 }

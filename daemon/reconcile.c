@@ -290,6 +290,8 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	*back = (struct rollback){ rec, env };
 	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s,s:s*}", "op", "restore", "name", env->name, "ino",
 	    (json_int_t)old->ino, "btime", (json_int_t)old->btime_ns, "entry", old->entry, "path", old->location);
+	if (old->location != NULL)
+		json_object_set_new(order, "makeWay", json_true());
 	rec->waiting++;
 	if (!jobs_short(v->jobs, order, reconcile_restored, back))
 		reconcile_restored(ERROR_FAILED, NULL, back);

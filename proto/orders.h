@@ -27,7 +27,7 @@
  *          taken away again; reason says that this file system cannot move it)
  *          With path, here and in restore, the entry is in the trash beside it (PATH_BESIDE in its directory),
  *          which is made and taken away as it is needed.
- * restore  {entry, name, ino, btime, path|absent}
+ * restore  {entry, name, ino, btime, path|absent, makeWay:true|absent: an empty directory there is taken away}
  *          renameat2(trash/ENTRY/tree -> NAME, NOREPLACE), then takes the rest of the entry away
  *          -> {left:true if that could not go|absent}   AlreadyExists {name}; NotInTrash {name}
  * discard  {name, ino, btime, entry, path|absent}

@@ -144,6 +144,16 @@ static void prepare(struct short_order *s, const struct places *p)
 		s->done = trash_prepare(&s->what, p, &s->failure) != 0;
 }
 
+/* A directory that is empty may be what a killed worker has made for one to be built in, elsewhere, and of which nobody
+ * heard. It holds nothing that could be lost. */
+static bool makes_way(const struct short_order *s, int dir_fd, const char *name)
+{
+	int error = errno;
+	bool gone = error == EEXIST && json_is_true(json_object_get(s->order, "makeWay")) && unlinkat(dir_fd, name, AT_REMOVEDIR) == 0;
+	errno = error;
+	return gone;
+}
+
 static void restore(struct short_order *s, const struct places *p)
 {
 	_cleanup_fd_ int fd = trash_open_entry(&s->what, p);
@@ -159,7 +169,7 @@ static void restore(struct short_order *s, const struct places *p)
 	do {
 		if (place_move_known(fd, PATH_TREE, to, name, s->what.want, PATH_REST) == 0)
 			return;
-	} while (trash_more_room(&s->what));
+	} while (trash_more_room(&s->what) || makes_way(s, to, name));
 	s->tidy = false;
 	if (errno == EEXIST)
 		refuse(s, ERROR_ALREADY_EXISTS);

@@ -102,6 +102,24 @@ def test_restore_refusals(root, workers):
         env.rmdir() if env.is_dir() else env.unlink()
 
 
+def test_an_empty_directory_makes_way(root, workers, tmp_path):
+    """For what an interrupted recreate elsewhere gives back; one that holds something does not, nor does anything else."""
+    path = tmp_path / "elsewhere"
+    env = fake_env(path)
+    me = identity(env)
+    resident = workers("resident")
+    resident.ask("trash", name="a", entry="a~1", record={}, path=str(path), **me)
+    order = {"name": "a", "entry": "a~1", "path": str(path), "makeWay": True, **me}
+    for occupy in (lambda: (path / "x").mkdir(parents=True), lambda: path.write_text(""), lambda: path.symlink_to(root)):
+        occupy()
+        answer, _ = resident.ask("restore", **order)
+        assert answer["error"] == "io.venvd.AlreadyExists"
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    path.mkdir()
+    answer, _ = resident.ask("restore", **order)
+    assert "error" not in answer and identity(path) == me
+
+
 def test_discard(root, workers):
     resident = workers("resident")
     (root / "r").mkdir()
