@@ -238,10 +238,11 @@ void store_put(struct store *s, const struct environment *env, store_done_fn *do
 	store_put_both(s, env, NULL, done, arg);
 }
 
-void store_drop(struct store *s, const char *id, store_done_fn *done, void *arg)
+void store_drop(struct store *s, const char *id, const struct store_request *request, store_done_fn *done, void *arg)
 {
 	struct store_op *op = store_op_new(STORE_OP_DROP, done, arg);
 	op->id = xstrdup(id);
+	op->request = request != NULL ? store_request_copy(request) : NULL;
 	store_queue_add(&s->queue, op);
 }
 
