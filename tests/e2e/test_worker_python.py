@@ -92,7 +92,7 @@ def _tree(path):
 
 
 CASES = [
-    {"withoutPip": True}, {"withoutPip": True, "prompt": "it's \"q\" $V \u00e9"},
+    {"withoutPip": True}, {"withoutPip": True, "prompt": "it's $V \u00e9"},
     {"withoutPip": True, "prompt": "-x"}, {"withoutPip": True, "prompt": "."},
     {"withoutPip": True, "systemSitePackages": True}, {"withoutPip": True, "prompt": ""},
 ]
