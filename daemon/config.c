@@ -204,10 +204,11 @@ static void config_defaults(struct config *config)
 /* Says it to whoever reads: the terminal, and the client that started us. Takes why. */
 static void __attribute__((noreturn)) config_end(const struct config *config, char *why, int status)
 {
-	_cleanup_free_ char *safe = text_printable_lines(why);
+	char *safe = text_printable_lines(why);
 	fprintf(stderr, "error: %s\n", safe);
 	if (config->ready_fd >= 0)
 		dprintf(config->ready_fd, "error: %s\n", safe);
+	free(safe);
 	free(why);
 	exit(status);
 }

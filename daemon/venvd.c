@@ -102,13 +102,15 @@ static void venvd_tell_starter(struct venvd *v, const char *text)
 
 static void __attribute__((noreturn)) venvd_fail(struct venvd *v, const char *why)
 {
-	_cleanup_free_ char *safe = text_printable_lines(why), *text = xasprintf("error: %s\n", safe);
+	char *safe = text_printable_lines(why), *text = xasprintf("error: %s\n", safe);
 	if (v->config.detached)
 		for (char *rest = safe, *line; (line = strsep(&rest, "\n"));)
 			log_error("%s", line);
 	else
 		fputs(text, stderr);
 	venvd_tell_starter(v, text);
+	free(safe);
+	free(text);
 	exit(1);
 }
 
