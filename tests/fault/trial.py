@@ -148,13 +148,13 @@ class Trial:
         stage_is_empty(self.house)
         return calls
 
-    def look_when_purged(self, either):
-        """What has begun to go for good goes on going after a start."""
+    def look_when_purged(self, either=None):
+        """What has begun to go for good goes on going after a start. None: whatever is whole."""
         end = time.monotonic() + 5
         while True:
             try:
                 now = self.look()
-                if now in either or time.monotonic() > end:
+                if either is None or now in either or time.monotonic() > end:
                     return now
             except (Violation, FileNotFoundError):
                 if time.monotonic() > end:
@@ -162,9 +162,12 @@ class Trial:
             self.house.idle()
 
     def check(self, answer, what):
-        now = self.look()
-        if self.operation in ("purge", "trash empty") and not self.one_by_one:
+        if self.one_by_one:
+            now = self.look_when_purged()
+        elif self.operation == "purge":
             now = self.look_when_purged((self.before, self.after))
+        else:
+            now = self.look()
         if (self.one_by_one and answer != "done" and now[0] == self.before[0]
                 and all(t in self.before[1] for t in now[1])):
             return
