@@ -39,8 +39,8 @@ static void list_free(void *arg)
 
 static bool list_matches(const struct listing *l, const struct environment *env)
 {
-	/* Nothing brings that back; its removal may take a while. */
-	if (l->trash && env->intent == INTENT_PURGE)
+	/* It is on its way out, which may take a while. One that could not go is told of again. */
+	if (l->trash && env->busy != NULL && env->intent == INTENT_PURGE)
 		return false;
 	return (l->name == NULL || strcmp(l->name, env->name) == 0) &&
 	    (l->state < 0 || (int)env->state == l->state) &&

@@ -260,13 +260,28 @@ static int make_file(const struct model_file *file, int dir_fd, mode_t mask)
 	    model_mode(file->mode, file->floor, file->exact_mode, mask));
 }
 
+/* The blank of a file, to be written over; -1: it is to be made anew, and nothing is in its place. A power cut may have
+ * brought an entry back with a file of another length (clone.h): that is no blank. */
+static int open_blank(const struct model_file *file, const struct clone_change *c, int dir_fd)
+{
+	struct stat st;
+	int fd = place_open(dir_fd, file->path, O_WRONLY);
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size == (off_t)c->blank)
+		return fd;
+	if (fd >= 0) {
+		close(fd);
+		place_unlink(dir_fd, file->path);
+	}
+	return -1;
+}
+
 /* A file is written as a whole, or where it may differ from its blank. */
 static int write_file(const struct model_file *file, const struct clone_change *c, int dir_fd, mode_t mask,
     struct durable *d)
 {
 	if (c->anew && place_unlink(dir_fd, file->path) < 0)
 		return -1;
-	int fd = c->blank > 0 && !c->anew ? place_open(dir_fd, file->path, O_WRONLY) : -1;
+	int fd = c->blank > 0 && !c->anew ? open_blank(file, c, dir_fd) : -1;
 	bool made = fd < 0;
 	if (made)
 		fd = make_file(file, dir_fd, mask);

@@ -335,6 +335,31 @@ def test_an_entry_that_a_power_cut_brought_back(with_pip):
     assert row in made.splitlines()
 
 
+def test_an_entry_that_came_back_with_files_of_another_length(with_pip):
+    """As on btrfs, where a file that was made anew, or became longer, and was synced is there without the rename."""
+    resident = Worker(with_pip, "resident")
+    claim(with_pip, resident, "n1", withoutPip=False)
+    fill = ready(with_pip, withoutPip=False)
+    bring(with_pip, {"order": fill})
+    for entry in (with_pip / ".venvd/pool" / fill["bucket"]).iterdir():
+        for name in ("pyvenv.cfg", "bin/activate", "bin/pip"):
+            file = entry / name
+            file.write_bytes(file.read_bytes() + b"what another claim had written behind it\n" * 20)
+        [record] = entry.glob("lib/*/site-packages/pip-*/RECORD")
+        content = record.read_bytes()
+        record.write_bytes(content[:200] + b"longer" + content[200:])
+    claim(with_pip, resident, "n2", withoutPip=False)
+    assert resident.close() == (0, "")
+    one, two = with_pip / "n1", with_pip / "n2"
+    for name in ("pyvenv.cfg", "bin/activate", "bin/pip"):
+        assert (two / name).read_bytes() == (one / name).read_bytes().replace(b"n1", b"n2"), name
+    [first] = one.glob("lib/*/site-packages/pip-*/RECORD")
+    [second] = two.glob("lib/*/site-packages/pip-*/RECORD")
+    assert len(second.read_bytes()) == len(first.read_bytes())
+    row = b"../../../bin/pip,sha256=%s,%d" % (digest((two / "bin/pip").read_bytes()), (two / "bin/pip").stat().st_size)
+    assert row in second.read_bytes().splitlines()
+
+
 @pytest.mark.parametrize("what", ["file", "fifo", "link"])
 def test_what_is_no_entry_is_passed_over(root, workers, tmp_path, what):
     """It goes away, and what a link leads to is not touched."""
