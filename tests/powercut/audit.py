@@ -165,7 +165,7 @@ def without_blanks(tree):
     """Of the files that name a path an entry has blanks. A cut brings some back that a claim had written to, and on btrfs made
     longer: a claim relies on nothing of them."""
     tree = without_times(tree)
-    for name, (kind, mode, data, _) in tree.items():
+    for name, (kind, mode, _, _) in tree.items():
         if kind == "file" and (not name.startswith("lib/") or "/pip-" in name and name.endswith("/RECORD")) and not name.endswith(".ps1"):
             tree[name] = (kind, mode, b"", 0)
     return tree
