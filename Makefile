@@ -9,6 +9,7 @@
 #   make races          directories and links change places at every path call of the workers
 #   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
 #   make fuzz           each target of tests/fuzz, RUNS=10000000 times; goes on where it was stopped (RESTART=1: from the start)
+#   make model          random calls, changes by hand, restarts and kills, beside a model of what must be there
 #   make powercut       as root: the power is cut under a daemon at work, on ext4, xfs and btrfs
 #   make SANITIZE=1     the same programs with ASan and UBSan in build-san/
 
@@ -117,7 +118,7 @@ unit-programs: $(UNIT)
 include tests/fuzz/rules.mk
 generated: $(GENERATED)
 
-unit e2e bench conformance fault powercut races soak lint check quickstart:
+unit e2e bench conformance fault model powercut races soak lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 fuzz:
@@ -129,7 +130,7 @@ clean:
 distclean:
 	rm -rf build-san build
 
-.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz powercut races soak fuzz-programs lint check quickstart clean distclean always
+.PHONY: all libraries install uninstall unit-programs generated unit e2e bench conformance fault fuzz model powercut races soak fuzz-programs lint check quickstart clean distclean always
 .DELETE_ON_ERROR:
 .SECONDARY:
 MAKEFLAGS += --no-builtin-rules
