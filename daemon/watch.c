@@ -173,6 +173,9 @@ static void watch_followed(void *arg)
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);
 		int64_t ino = entries_ino(w->names, name);
+		/* Whatever an operation has had of it, a directory it was not. */
+		if (env != NULL && env->busy == NULL && env->state == STATE_MISSING)
+			env->touched = false;
 		/* An operation that began and ended after the look knows better. */
 		if (env != NULL && (env->busy != NULL || env->touched || env->state == STATE_CREATING ||
 		    env->location != NULL))
