@@ -39,11 +39,13 @@ class Violation(Exception):
 class State(ctypes.Structure):
     _fields_ = [("count", ctypes.c_uint64), ("target", ctypes.c_uint64), ("mode", ctypes.c_int32), ("error", ctypes.c_int32),
                 ("daemon", ctypes.c_int32), ("fired", ctypes.c_int32), ("who", ctypes.c_int32), ("persists", ctypes.c_int32),
-                ("memory", ctypes.c_int32), ("call", ctypes.c_char * 32)]
+                ("memory", ctypes.c_int32), ("call", ctypes.c_char * 32), ("clock_us", ctypes.c_int64),
+                ("full", ctypes.c_int32)]
 
 
 class House:
     """A root, and a daemon in it that has the shim; started again as often as it is needed."""
+    options = ("-o", "pool_initial=2")
 
     def __init__(self, top, binary, shim):
         self.top, self.root, self.binary = pathlib.Path(top), pathlib.Path(top) / "envs", binary
@@ -59,7 +61,7 @@ class House:
         self.daemon = None
 
     def start(self):
-        self.daemon = Daemon(self.root, ("-o", "pool_initial=2"), env=self.env, binary=self.binary)
+        self.daemon = Daemon(self.root, self.options, env=self.env, binary=self.binary)
         if not self.daemon.said.startswith("ready "):
             raise Violation(f"it does not start: {self.daemon.log()[-500:]}")
 

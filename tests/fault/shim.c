@@ -10,6 +10,9 @@
  * calls; where the one was that was refused first is written into $FAULT_STATE.trace.
  *
  * `who` says which of the processes count; each knows by its own command line which it is.
+ *
+ * Two more things are switched on and off (tests/model): a disk that is full, where each call that would take room fails
+ * with ENOSPC, and a wall clock that is so many microseconds ahead.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,6 +35,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { MODE_COUNT, MODE_KILL_BEFORE, MODE_KILL_AFTER, MODE_ERRNO };
@@ -47,6 +51,8 @@ struct state {
 	int32_t persists;               /* the errno, from the target on */
 	int32_t memory;                 /* allocations count, calls do not */
 	char call[32];
+	_Atomic int64_t clock_us;       /* what is added to the wall clock */
+	_Atomic int32_t full;           /* nothing that takes room succeeds */
 };
 
 static struct state *state;
@@ -120,6 +126,17 @@ static int here(const char *call)
 		return 1;
 	}
 	return s->mode == MODE_KILL_AFTER ? 2 : 0;
+}
+
+/* Counts a call that takes room on the disk. */
+static int room(const char *call)
+{
+	const struct state *s = map();
+	if (s && atomic_load(&s->full)) {
+		errno = ENOSPC;
+		return 1;
+	}
+	return here(call);
 }
 
 #ifdef FAULT_MEMORY
@@ -212,14 +229,15 @@ static int regular(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* RESULT NAME(PARAMETERS) that calls on with ARGUMENTS when it counts. */
-#define CALL(result, name, counts, parameters, arguments) \
+/* RESULT NAME(PARAMETERS) that calls on with ARGUMENTS when it counts, by here() or room(). */
+#define CALL(result, name, counts, parameters, arguments) CALL_BY(here, result, name, counts, parameters, arguments)
+#define CALL_BY(by, result, name, counts, parameters, arguments) \
 	result name parameters \
 	{ \
 		static result (*real) parameters; \
 		if (!real) \
 			real = (result (*) parameters)dlsym(RTLD_NEXT, #name); \
-		int what = (counts) ? here(#name) : 0; \
+		int what = (counts) ? by(#name) : 0; \
 		if (what == 1) \
 			return (result)-1; \
 		result r = real arguments; \
@@ -228,9 +246,9 @@ static int regular(int fd)
 		return r; \
 	}
 
-CALL(ssize_t, write, fd != STDERR_FILENO && regular(fd), (int fd, const void *data, size_t n), (fd, data, n))
-CALL(ssize_t, pwrite, regular(fd), (int fd, const void *data, size_t n, off_t at), (fd, data, n, at))
-CALL(ssize_t, pwrite64, regular(fd), (int fd, const void *data, size_t n, off64_t at), (fd, data, n, at))
+CALL_BY(room, ssize_t, write, fd != STDERR_FILENO && regular(fd), (int fd, const void *data, size_t n), (fd, data, n))
+CALL_BY(room, ssize_t, pwrite, regular(fd), (int fd, const void *data, size_t n, off_t at), (fd, data, n, at))
+CALL_BY(room, ssize_t, pwrite64, regular(fd), (int fd, const void *data, size_t n, off64_t at), (fd, data, n, at))
 CALL(int, ftruncate, 1, (int fd, off_t n), (fd, n))
 CALL(int, ftruncate64, 1, (int fd, off64_t n), (fd, n))
 CALL(int, fsync, 1, (int fd), (fd))
@@ -240,14 +258,14 @@ CALL(int, sync_file_range, 1, (int fd, off64_t at, off64_t n, unsigned flags), (
 CALL(int, rename, 1, (const char *a, const char *b), (a, b))
 CALL(int, renameat, 1, (int a, const char *b, int c, const char *d), (a, b, c, d))
 CALL(int, renameat2, 1, (int a, const char *b, int c, const char *d, unsigned f), (a, b, c, d, f))
-CALL(int, linkat, 1, (int a, const char *b, int c, const char *d, int f), (a, b, c, d, f))
-CALL(int, symlink, 1, (const char *a, const char *b), (a, b))
-CALL(int, symlinkat, 1, (const char *a, int b, const char *c), (a, b, c))
+CALL_BY(room, int, linkat, 1, (int a, const char *b, int c, const char *d, int f), (a, b, c, d, f))
+CALL_BY(room, int, symlink, 1, (const char *a, const char *b), (a, b))
+CALL_BY(room, int, symlinkat, 1, (const char *a, int b, const char *c), (a, b, c))
 CALL(int, unlink, 1, (const char *a), (a))
 CALL(int, unlinkat, 1, (int a, const char *b, int f), (a, b, f))
 CALL(int, rmdir, 1, (const char *a), (a))
-CALL(int, mkdir, 1, (const char *a, mode_t m), (a, m))
-CALL(int, mkdirat, 1, (int a, const char *b, mode_t m), (a, b, m))
+CALL_BY(room, int, mkdir, 1, (const char *a, mode_t m), (a, m))
+CALL_BY(room, int, mkdirat, 1, (int a, const char *b, mode_t m), (a, b, m))
 CALL(int, fchmod, 1, (int fd, mode_t m), (fd, m))
 CALL(int, chmod, 1, (const char *a, mode_t m), (a, m))
 CALL(int, fchmodat, 1, (int a, const char *b, mode_t m, int f), (a, b, m, f))
@@ -255,11 +273,11 @@ CALL(int, fchownat, 1, (int a, const char *b, uid_t u, gid_t g, int f), (a, b, u
 CALL(int, bind, a->sa_family == AF_UNIX, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n))
 CALL(int, futimens, 1, (int fd, const struct timespec t[2]), (fd, t))
 CALL(int, utimensat, 1, (int a, const char *b, const struct timespec t[2], int f), (a, b, t, f))
-CALL(ssize_t, sendfile, regular(a), (int a, int b, off_t *c, size_t n), (a, b, c, n))
-CALL(ssize_t, sendfile64, regular(a), (int a, int b, off64_t *c, size_t n), (a, b, c, n))
-CALL(int, link, 1, (const char *a, const char *b), (a, b))
+CALL_BY(room, ssize_t, sendfile, regular(a), (int a, int b, off_t *c, size_t n), (a, b, c, n))
+CALL_BY(room, ssize_t, sendfile64, regular(a), (int a, int b, off64_t *c, size_t n), (a, b, c, n))
+CALL_BY(room, int, link, 1, (const char *a, const char *b), (a, b))
 CALL(int, utimes, 1, (const char *a, const struct timeval t[2]), (a, t))
-CALL(ssize_t, copy_file_range, 1, (int a, off64_t *b, int c, off64_t *d, size_t n, unsigned f), (a, b, c, d, n, f))
+CALL_BY(room, ssize_t, copy_file_range, 1, (int a, off64_t *b, int c, off64_t *d, size_t n, unsigned f), (a, b, c, d, n, f))
 
 /* The one that changes a file. */
 int ioctl(int fd, unsigned long request, ...)
@@ -271,7 +289,7 @@ int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	void *argument = va_arg(ap, void *);
 	va_end(ap);
-	int what = request == FICLONE || request == FICLONERANGE ? here("ioctl") : 0;
+	int what = request == FICLONE || request == FICLONERANGE ? room("ioctl") : 0;
 	if (what == 1)
 		return -1;
 	int r = real(fd, request, argument);
@@ -293,10 +311,17 @@ int ioctl(int fd, unsigned long request, ...)
 			mode = va_arg(ap, mode_t); \
 			va_end(ap); \
 		} \
+		int full = state && (flags & O_CREAT) && atomic_load(&state->full); \
+		if (full && !(flags & O_EXCL)) \
+			flags &= ~O_CREAT; \
+		else if (full) \
+			return errno = ENOSPC, -1; \
 		int what = state && (flags & (O_CREAT | O_TRUNC)) ? here(#name) : 0; \
 		if (what == 1) \
 			return -1; \
 		int r = real arguments; \
+		if (full && r < 0 && errno == ENOENT) \
+			errno = ENOSPC; \
 		if (what == 2) \
 			end_it(state); \
 		return r; \
@@ -306,6 +331,31 @@ OPEN(open, (const char *path, int flags, ...), (path, flags, mode))
 OPEN(open64, (const char *path, int flags, ...), (path, flags, mode))
 OPEN(openat, (int dir, const char *path, int flags, ...), (dir, path, flags, mode))
 OPEN(openat64, (int dir, const char *path, int flags, ...), (dir, path, flags, mode))
+
+/* --- the wall clock --- */
+
+int clock_gettime(clockid_t clock, struct timespec *t)
+{
+	static int (*real)(clockid_t, struct timespec *);
+	if (!real)
+		real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+	int r = real(clock, t);
+	if (r == 0 && state && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+		int64_t us = t->tv_sec * INT64_C(1000000) + t->tv_nsec / 1000 + atomic_load(&state->clock_us);
+		t->tv_sec = us / 1000000;
+		t->tv_nsec = us % 1000000 * 1000 + t->tv_nsec % 1000;
+	}
+	return r;
+}
+
+time_t time(time_t *ret)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	if (ret)
+		*ret = t.tv_sec;
+	return t.tv_sec;
+}
 
 /* --- what is started gets us too: workers always, what a worker starts when it is to be met --- */
 

@@ -6,7 +6,7 @@ Each function does it on the disk and gives the world afterwards; None: it canno
 import os
 import shutil
 
-from house import MARK, write_tree
+from real import MARK, write_tree
 from world import Env
 
 HALF = ("bin", "lib")       # what an interrupted `mkdir -p` leaves: no environment

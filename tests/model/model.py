@@ -2,7 +2,7 @@
 """Random steps on a real daemon and on a model of it, which must agree (tools/model.sh).
 
 Hypothesis draws the steps (calls, restarts, kills, what is done by hand in the root, a full disk, the clock); session.py
-does them; house.py looks. A run of steps that fails is made as short as it gets, printed, and kept as a file, with the
+does them; real.py looks. A run of steps that fails is made as short as it gets, printed, and kept as a file, with the
 command that does it again. The files in found/ are such: they are done first, and must pass.
 
 Daemons with a defect (DEFECTS) must be found within so many steps.
@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from house import PATIENCE, TOP, House, shimmed
 from hands import KINDS as HANDS
+from real import PATIENCE, TOP, House, house
 from session import DELTAS, KINDS, NAMES, REQUESTS, Session
 
 import variants  # noqa: E402
@@ -267,7 +267,7 @@ def main():
     parser.add_argument("--no-shrinking", action="store_true", help="a failure is kept as it is")
     options = parser.parse_args()
     build = pathlib.Path(os.environ.get("VENVD_BUILD", TOP / "build")).resolve()
-    shim, binary = shimmed.build_shim(build), build / "venvd"
+    shim, binary = house.build_shim(build), build / "venvd"
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
     where = options.where or memory
     began = time.monotonic()

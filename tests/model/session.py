@@ -10,8 +10,8 @@ import signal
 import threading
 
 from hands import Hands
-from house import MARK, PYTHON, Violation
-from shimmed import KILL_AFTER, KILL_BEFORE
+from house import KILL_AFTER, KILL_BEFORE
+from real import MARK, PYTHON, Violation
 from wire import fake_environment
 from world import DAY, Op, World
 
@@ -139,7 +139,7 @@ class Session:
         self.world, chosen = self.house.settle(worlds, patient, used)
         for env in self.world.live.values():
             if env.state == "ready" and env.mark != env.label:
-                with open(os.path.join(self.house.path(env), MARK), "w") as file:
+                with open(os.path.join(self.house.tree(env), MARK), "w") as file:
                     file.write(env.label)
                 self.world = self.world.put(env.but(mark=env.label))
         return next(i for i, w in enumerate(worlds) if w is chosen)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A root with a real daemon in it, and what can be seen of both: rows, directories, every byte of every tree.
+"""A root with a real daemon in it, and what can be seen of both: rows, directories, every byte of every tree. Its daemon,
+and how that is killed, are those of tests/fault.
 
 Knows the model (world.py) only to hold what is seen against it. What follows after an answer (purges, what the watch has
 to look at) is asked for again until it is so, with a deadline; what an answer promises is looked at once.
@@ -20,7 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path += [str(TOP / "tests" / name) for name in ("e2e", "conformance", "fault")]
 
-import shimmed  # noqa: E402
+import house  # noqa: E402
 from conftest import Closed, VarlinkError  # noqa: E402
 from helpers import children  # noqa: E402
 from wire import fake_python  # noqa: E402
@@ -30,7 +31,7 @@ PATIENCE = 20       # seconds for what comes after an answer; it takes milliseco
 MARK = "mine"       # the file of ours in each tree
 REFERENCE = "name-of-the-reference"
 
-Violation = shimmed.Violation
+Violation = house.Violation
 
 
 def read_tree(top):
@@ -106,7 +107,7 @@ class Seen:
     directories: set    # names in the root
 
 
-class House(shimmed.House):
+class House(house.House):
     # Its clock is set, that of the file system is not: by their files' times images would be unused for years.
     options = ("-o", "pool_initial=2", "-o", f"image_retention={3650 * 24 * 3600}")
     patience = PATIENCE
@@ -253,7 +254,7 @@ class House(shimmed.House):
 
     # --- what is there, against a world ---
 
-    def path(self, env):
+    def tree(self, env):
         return str(self.out / env.place) if env.place else str(self.root / env.name)
 
     def fits(self, world, seen, used=()):
@@ -278,13 +279,13 @@ class House(shimmed.House):
         states = {env.state, "broken"} if env.broken and env.state == "ready" else {env.state}
         wrong = [f"{key} is {have}, should be {want}" for key, have, want in (
             ("origin", row["origin"], env.origin), ("protected", row.get("protected", False), env.protected),
-            ("path", row["path"], self.path(env))) if have != want]
+            ("path", row["path"], self.tree(env))) if have != want]
         if row["state"] not in states:
             wrong.insert(0, f"is {row['state']} ({row.get('problem')}), should be {env.state}")
         if env.id not in (None, row["id"]) and env.state != "foreign":
             wrong.append(f"has the id {row['id']}, had {env.id}")
-        if env.state == "ready" and read_mark(self.path(env)) != env.mark:
-            wrong.append(f"has the tree of {read_mark(self.path(env))}, should have that of {env.mark}")
+        if env.state == "ready" and read_mark(self.tree(env)) != env.mark:
+            wrong.append(f"has the tree of {read_mark(self.tree(env))}, should have that of {env.mark}")
         return env.but(id=row["id"]), "; ".join(wrong)
 
     def _fits_trash(self, wanted, rows):
@@ -323,7 +324,7 @@ class House(shimmed.House):
         """Every tree has every file; nothing half lies in stage, pool or trash."""
         for env in world.live.values():
             if env.state == "ready":
-                self._whole_tree(env, self.path(env))
+                self._whole_tree(env, self.tree(env))
         trash = {t["id"]: t["path"] for t in self.rows("ListTrash")}
         for env in world.trash:
             self._whole_tree(env, trash[env.id])
