@@ -90,7 +90,7 @@ static void catchup_frame(const char *kind, const json_t *frame, void *arg)
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		seen_look(arg, found, false);
+		seen_look(arg, found);
 }
 
 static void catchup_look_ends(void)

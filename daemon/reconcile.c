@@ -17,6 +17,7 @@
  *   purge        no                             trash/ENTRY                purged now
  *   none         at NAME                                                   kept, looked into later
  *   none         at another name                                           it is called that (follow.c)
+ *   none         another one                                               looked into at once: made anew (seen.c)
  *   none         no                             (trashed: trash/ENTRY)     kept; else missing, 7 days long
  *   new name     at NAME                                                   its rename is taken back
  *   trashed      at NAME                        no entry                   it was restored: live
@@ -135,6 +136,7 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found) {
+		seen_look(v, found);    /* a row may have the name already, of what was there before */
 		struct environment *env = seen_adopt(v, found);
 		if (env != NULL) {
 			env->unrecorded = true;
@@ -409,13 +411,15 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 		seen_drop(v, env);         /* what is left of it lies in the stage */
 	} else if (env->state == STATE_MISSING && env->missing_since + LIMIT_MISSING_US < now_us()) {
 		seen_drop(v, env);
+	} else if (entries_ino(rec->names, env->name) != 0) {
+		/* Another directory has its name now: the same one made anew, or another one, as seen.c decides. */
+		if (env->intent != INTENT_NONE)
+			seen_drop(v, env);
+	} else if (env->state == STATE_FOREIGN) {
+		seen_drop(v, env);      /* it was only seen */
 	} else {
 		env->intent = INTENT_NONE;
-		/* Another directory has its name now: that one is adopted. What was foreign was only seen. */
-		if (entries_ino(rec->names, env->name) != 0 || env->state == STATE_FOREIGN)
-			seen_drop(v, env);
-		else
-			seen_missing(v, env);
+		seen_missing(v, env);
 	}
 }
 

@@ -11,8 +11,8 @@
 #include "seen.h"
 #include "store.h"
 
-/* Made anew in place of one whose end nobody has seen, as 'uv venv --clear' does it: the same environment to whoever uses it,
- * protected as before, but no longer of our making. */
+/* Made anew in place of one whose end nobody has seen, as 'uv venv --clear' does it, or a restore from a backup, whether a daemon
+ * ran or not: the same environment to whoever uses it, protected as before, but no longer of our making. */
 static void seen_remade(struct venvd *v, struct environment *env, const json_t *found)
 {
 	enum environment_state before = env->state;
@@ -28,10 +28,10 @@ static void seen_remade(struct venvd *v, struct environment *env, const json_t *
 }
 
 /* The directory of this name is another one than the row's. */
-static void seen_replace(struct venvd *v, struct environment *env, const json_t *found, bool watched)
+static void seen_replace(struct venvd *v, struct environment *env, const json_t *found)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
-	if (watched && env->state != STATE_MISSING && env->state != STATE_FOREIGN && strcmp(kind, "environment") == 0) {
+	if (env->state != STATE_MISSING && env->state != STATE_FOREIGN && strcmp(kind, "environment") == 0) {
 		seen_remade(v, env, found);
 		return;
 	}
@@ -110,7 +110,7 @@ void seen_drop(struct venvd *v, struct environment *env)
 	index_remove(v->index, env);
 }
 
-void seen_look(struct venvd *v, const json_t *found, bool watched)
+void seen_look(struct venvd *v, const json_t *found)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = seen_environment(v, found);
@@ -128,7 +128,7 @@ void seen_look(struct venvd *v, const json_t *found, bool watched)
 	}
 	bool emptied = strcmp(kind, "other") == 0;
 	if (!lost && !emptied && !seen_same(env, found)) {
-		seen_replace(v, env, found, watched);
+		seen_replace(v, env, found);
 	} else if (lost || (emptied && !seen_same(env, found))) {
 		seen_missing(v, env);
 	} else if (emptied) {

@@ -7,10 +7,9 @@
 #include "environment.h"
 #include "venvd.h"
 
-/* Of one that has a row, by its name, or by its path if it lies elsewhere: what it is now, another one, missing. Nothing if
- * an operation has had it (env->touched). watched: what was known of it was true until a moment ago, and so a directory that took
- * the place of another one is the same environment. */
-void seen_look(struct venvd *, const json_t *found, bool watched);
+/* Of one that has a row, by its name, or by its path if it lies elsewhere: what it is now, made anew, another one, missing. Nothing
+ * if an operation has had it (env->touched). */
+void seen_look(struct venvd *, const json_t *found);
 /* Of one that has none: its row, if it is an environment or foreign, in the index and not yet in the catalog; NULL. */
 struct environment *seen_adopt(struct venvd *, const json_t *found);
 

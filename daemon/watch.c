@@ -122,7 +122,7 @@ static void watch_saw(struct watch *w, const json_t *found)
 	if (name == NULL || kind == NULL)
 		return;
 	if (env != NULL || name[0] == '/') {
-		seen_look(v, found, true);
+		seen_look(v, found);
 		env = index_get(v->index, name);
 	} else if ((env = seen_adopt(v, found)) != NULL) {
 		log_info("adopted '%s'", name);

@@ -271,7 +271,9 @@ def test_renamed_while_it_was_off(daemon, start, root):
 
 
 def test_replaced_while_it_was_off(daemon, start, root):
+    """By an environment: it is the same one, made anew, as it is under a daemon that watches. By anything else: it is gone."""
     made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True, prompt="old")["environment"]
+    daemon.call("Protect", name="e")
     daemon.call("Create", name="f", python=SYSTEM, withoutPip=True)
     daemon.stop()
     (root / "e").rename(root.parent / "kept")   # its inode stays in use
@@ -280,9 +282,9 @@ def test_replaced_while_it_was_off(daemon, start, root):
     (root / "f").mkdir()
     (root / "f" / "file").write_text("precious")
     second = start(root)
-    eventually(lambda: second.environments()["e"]["origin"] == "adopted")
-    row = second.environments()["e"]
-    assert row["state"] == "ready" and row["id"] != made["id"] and "prompt" not in row
+    row = second.environments()["e"]        # nobody sees it as it was
+    assert row["state"] == "ready" and row["id"] == made["id"] and row["protected"] and "prompt" not in row
+    assert row["origin"] == "adopted" and "options" not in row
     eventually(lambda: second.environments().get("f", {}).get("state") in (None, "missing"))
     assert (root / "f" / "file").exists()
 
@@ -294,8 +296,8 @@ def test_inode_is_used_again(daemon, start, root):
     shutil.rmtree(root / "e")
     fake(root, "e")
     second = start(root)
-    eventually(lambda: second.environments()["e"]["id"] != made["id"])
-    assert second.environments()["e"]["origin"] == "adopted"
+    eventually(lambda: second.environments()["e"]["origin"] == "adopted")
+    assert second.environments()["e"]["id"] == made["id"]
 
 
 def test_emptied_while_it_was_off(daemon, start, root):
