@@ -216,10 +216,15 @@ class World:
         return self.put(env.but(state="missing", missing_since=now))
 
     def unseen(self, before):
-        """What came and went while nobody looked was never there; what was there before it is missing."""
+        """What came and went while nobody looked was never there; what was there before it is missing. What came in the place
+        of one that has gone is that one, made anew."""
         labels = {e.label for e in before.live.values()}
+        there = {e.label for e in self.live.values() if e.state == "ready"}
         world = self
         for env in self.live.values():
+            had = before.live.get(env.name)
+            if had and had.state == env.state == "ready" and had.label not in there and env.label not in labels:
+                world = world.put(env.but(id=had.id, protected=had.protected))
             if env.state == "missing" and env.label not in labels:
                 had = before.live.get(env.name)
                 still = [had] if had and had.state == "missing" else []
