@@ -338,7 +338,7 @@ class Session:
         before = self.world
         for i, (kind, name, to) in enumerate(hands):
             self.world = self.hands.do(self.world, kind, name, to, f"{kind}{self.number}.{i}") or self.world
-        self.world = self.world.unseen(before)
+        self.world = self.world.unseen(before, self.house.now())
         self._begin([self.world], self._used(self.world, before), how == "term")
         self._seen(before)
 

@@ -215,7 +215,7 @@ class World:
             return self.put(drop=[name])
         return self.put(env.but(state="missing", missing_since=now))
 
-    def unseen(self, before):
+    def unseen(self, before, now):
         """What came and went while nobody looked was never there; what was there before it is missing. What came in the place
         of one that has gone is that one, made anew."""
         labels = {e.label for e in before.live.values()}
@@ -231,6 +231,11 @@ class World:
                 if had and had.state == "ready":
                     still = [had.but(state="missing", missing_since=env.missing_since)]
                 world = world.put(*still, drop=[env.name])
+        # One that was moved before it went is missing under the name that it had.
+        for had in before.live.values():
+            if had.state == "ready" and had.label not in there and had.name not in world.live:
+                elsewhere = [e.name for e in world.live.values() if e.label == had.label]
+                world = world.put(had.but(state="missing", missing_since=now), drop=elsewhere)
         return world
 
     def come(self, env, name):
