@@ -254,11 +254,21 @@ static void emptying_purged(const char *why, void *arg)
 	retention_arm(v->retention);
 }
 
+/* One that was to go when it was asked for: what has come into the trash since then can be taken back. */
+static struct environment *emptying_one(const struct emptying *e)
+{
+	const struct index *index = e->op.venvd->index;
+	struct environment *env = index_trash_next(index, e->name, INT64_MAX, "");
+	while (env != NULL && strcmp(env->name, e->name) == 0 && (env->intent != INTENT_PURGE || env->busy != NULL))
+		env = index_trash_next(index, env->name, env->deleted_at, env->id);
+	return env != NULL && strcmp(env->name, e->name) == 0 ? env : NULL;
+}
+
 static void emptying_next(struct emptying *e)
 {
 	struct venvd *v = e->op.venvd;
-	struct environment *env = index_trash_get(v->index, e->name, NULL);
-	if (env != NULL && env->busy == NULL) {
+	struct environment *env = emptying_one(e);
+	if (env != NULL) {
 		retention_purge(v->retention, env, emptying_purged, e);
 		return;
 	}

@@ -11,6 +11,7 @@ import pytest
 
 from conftest import DEADLINE, VarlinkError, interpreters
 from helpers import eventually, mounted, needs_root, tree, wait_gone
+from wire import Gate, fake_python
 
 PYTHON = str(interpreters()[0])
 
@@ -166,6 +167,25 @@ def test_now_in_the_trash_and_nothing_else(daemon, root):
     assert [t["name"] for t in daemon.trash()] == ["b"]
     assert len(trash_directory(root)) == 1 and stage_is_empty(daemon)
     assert refused(daemon, "Delete", name="a", now=True).name == "NoSuchEnvironment"
+
+
+def test_now_spares_what_comes_into_the_trash_meanwhile(start, root, tmp_path):
+    daemon = start(root, "-o", "jobs-running=1")
+    create(daemon, "a")
+    create(daemon, "c", path=str(tmp_path / "c"))
+    daemon.call("Delete", name="a")
+    gate = Gate(tmp_path / "gate")
+    with daemon.connect() as building, daemon.connect() as emptying:
+        building.send("Create", {"name": "b", "python": fake_python(tmp_path / "python", probe=gate.hold), "withoutPip": True})
+        gate.wait()
+        emptying.send("Delete", {"name": "a", "now": True})
+        daemon.call("Rename", name="c", to="a")     # neither this nor a delete needs the place that the creation has
+        later = daemon.call("Delete", name="a")["environment"]
+        gate.go()
+        assert "error" not in emptying.receive()
+        assert [t["id"] for t in daemon.trash()] == [later["id"]]
+        assert daemon.call("Restore", name="a")["environment"]["id"] == later["id"]
+        building.receive()
 
 
 def test_a_deep_tree_goes_away(daemon, root):
