@@ -65,6 +65,18 @@ static void print_finding(struct text *out, const char *name, const json_t *find
 		    safe_second ? safe_second : "");
 }
 
+/* No harm by itself; who wants to delete it may like to know. */
+static void print_mapped(const char *name, const json_t *mapped)
+{
+	const json_t *process;
+	size_t i;
+	json_array_foreach(mapped, i, process) {
+		const char *command = json_text(process, "command");
+		talk_say("'%s': process %lld ('%s') has files of it mapped", name,
+		    (long long)json_integer_value(json_object_get(process, "pid")), command ? command : "?");
+	}
+}
+
 static void print_findings(const char *name, const json_t *findings, bool mended)
 {
 	_cleanup_text_ struct text out = { 0 };
@@ -131,6 +143,8 @@ static int tell(struct doctor *d)
 			continue;
 		print_findings(json_text(diagnosis, "name"), json_object_get(diagnosis, "repaired"), true);
 		print_findings(json_text(diagnosis, "name"), findings, false);
+		if (d->name)
+			print_mapped(d->name, json_object_get(diagnosis, "mapped"));
 	}
 	if (d->json) {
 		_cleanup_text_ struct text out = { 0 };

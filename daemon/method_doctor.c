@@ -49,23 +49,24 @@ static void examination_gone(struct request *r, void *arg)
 }
 
 /* With `more` each goes out when the next one is known, so that the last comes with the end. */
-static void examination_tell(struct examination *e, const json_t *name, json_t *findings)
+static void examination_tell(struct examination *e, const json_t *name, json_t *findings, json_t *mapped)
 {
 	e->looked++;
-	if (json_array_size(findings) == 0)
+	if (json_array_size(findings) == 0 && (!e->only_one || json_array_size(mapped) == 0))
 		return;
 	if (e->held != NULL && e->request != NULL)
 		request_progress(e->request, json_pack("{s:o}", "diagnosis", e->held));
 	else
 		json_decref(e->held);
-	e->held = json_pack("{s:O,s:O}", "name", name, "findings", findings);
+	e->held = json_pack("{s:O,s:O,s:O*}", "name", name, "findings", findings,
+	    "mapped", json_array_size(mapped) > 0 ? mapped : NULL);
 }
 
 static void examination_frame(const char *kind, const json_t *frame, void *arg)
 {
 	json_t *findings = json_object_get(frame, "findings");
 	if (strcmp(kind, "diagnosis") == 0 && json_is_array(findings))
-		examination_tell(arg, json_object_get(frame, "name"), findings);
+		examination_tell(arg, json_object_get(frame, "name"), findings, json_object_get(frame, "mapped"));
 }
 
 /* Why nobody needs to look at it; NULL if somebody does. */
@@ -119,7 +120,7 @@ static void examination_add(struct examination *e, json_t *batch, const struct e
 		json_t *name = json_string(env->name);
 		/* One that is nobody's is an answer only for whoever asks for it. */
 		if (e->only_one || env->state != STATE_FOREIGN)
-			examination_tell(e, name, known);
+			examination_tell(e, name, known, NULL);
 		json_decref(name);
 		json_decref(known);
 		return;

@@ -101,7 +101,8 @@
  * settle   {entry}     goes back what a rename has done before it came to the tree itself
  *          -> {renamed:bool: the tree has its new name, from, to, ino, btime: as in the journal, if there is one}
  * diagnose {environments:[{path, source},...]}       path: the absolute path of each; source: as for clone
- *          frames: diagnosis {name, findings:[as the IDL's Finding]}, one each; findings is absent if it is gone -> {}
+ *          frames: diagnosis {name, findings:[as the IDL's Finding], mapped:[{pid, command},...]}, one each; findings and mapped
+ *          are absent if it is gone -> {}
  * repair   {path, source, search, probeMs, caller}    mends what is repairable, in place
  *          frames: progress {stage:"repair"}, {stage:"sync"}
  *          -> {environment:{as inspect}, repaired:[findings that were], remaining:[findings]}

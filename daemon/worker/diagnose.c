@@ -7,6 +7,7 @@
  *   path          it was moved or copied by hand, and its files still name where it was
  *   files         packages lack files that they were installed with (installed.c)
  *   remains       an interrupted pip left something (installed.c)
+ *   stale         a process runs what is not there any more (mapped.c)
  *
  * Which path it had before is what its own activation script says, and what scripts of it name as their interpreter where
  * nothing is any more. A path in which its base Python lies is never one of them. Nothing of it is executed: whoever filled
@@ -26,6 +27,7 @@
 #include "finding.h"
 #include "inspect.h"
 #include "installed.h"
+#include "mapped.h"
 #include "moved.h"
 #include "orders.h"
 #include "orders_do.h"
@@ -119,16 +121,10 @@ static char *base_python(const struct look *l, char ret_path[PATH_MAX])
 {
 	const char *executable = inspected(l, "executable");
 	const char *name;
-	char link[64];
 	_cleanup_fd_ int bin = executable ? place_parent(l->source->fd, executable, &name) : -1;
 	_cleanup_fd_ int fd = bin < 0 ? -1 : openat(bin, name, O_PATH | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 || place_real(fd, ret_path) < 0)
 		return NULL;
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, ret_path, PATH_MAX - 1);
-	if (n <= 0)
-		return NULL;
-	ret_path[n] = '\0';
 	const char *base = strrchr(ret_path, '/');
 	base = base ? base + 1 : ret_path;
 	if (strncmp(base, "python", 6) == 0)
@@ -340,7 +336,27 @@ int diagnose(const struct source *source, const char *path, struct diagnosis *re
 
 /* --- the order --- */
 
-static void diagnose_one(const json_t *order, json_t *one)
+/* Which processes have files of them mapped: of those in the root, and each elsewhere. */
+static struct mapped *look_for_users(json_t *all)
+{
+	char real[PATH_MAX];
+	size_t i, count = 0;
+	json_t *one;
+	_cleanup_free_ char **directories = xcalloc(json_array_size(all) + 1, sizeof(*directories));
+	if (place_real(WORKER_FD_ROOT, real) > 0)
+		directories[count++] = xstrdup(real);
+	json_array_foreach(all, i, one) {
+		const char *location = json_string_value(json_object_get(json_object_get(one, "source"), "location"));
+		if (location && realpath(location, real))
+			directories[count++] = xstrdup(real);
+	}
+	struct mapped *users = mapped_look((const char *const *)directories, count);
+	while (count > 0)
+		free(directories[--count]);
+	return users;
+}
+
+static void diagnose_one(const json_t *order, json_t *one, const struct mapped *users)
 {
 	const char *path;
 	json_t *source_json;
@@ -348,8 +364,13 @@ static void diagnose_one(const json_t *order, json_t *one)
 	struct source source = SOURCE_NONE;
 	_cleanup_diagnosis_ struct diagnosis d = { 0 };
 	talk_unpack(one, "{s:s, s:o}", "path", &path, "source", &source_json);
-	if (source_open(&source, source_json, &failure) == 0)
+	json_t *mapped = NULL;
+	char real[PATH_MAX];
+	if (source_open(&source, source_json, &failure) == 0) {
 		diagnose(&source, path, &d, &failure);
+		if (d.findings && place_real(source.fd, real) > 0)
+			mapped = mapped_tell(users, real, d.findings);
+	}
 	/* One that has gone meanwhile is nobody's patient. */
 	if (failure.code != ERROR_NONE && failure.code != ERROR_NO_SUCH_ENVIRONMENT) {
 		const char *reason = json_string_value(json_object_get(failure.parameters, "reason"));
@@ -358,8 +379,8 @@ static void diagnose_one(const json_t *order, json_t *one)
 		finding_add(d.findings, FINDING_UNREADABLE, false, NULL, "it could not be looked at: %s",
 		    reason ? reason : error_name(failure.code));
 	}
-	talk_frame(order, "diagnosis", json_pack("{sO?, sO?}", "name", json_object_get(source_json, "name"), "findings",
-	    d.findings));
+	talk_frame(order, "diagnosis", json_pack("{sO?, sO?, so*}", "name", json_object_get(source_json, "name"), "findings",
+	    d.findings, "mapped", mapped));
 	source_done(&source);
 }
 
@@ -369,10 +390,12 @@ int do_diagnose(json_t *order, json_t **ret, struct failure *f)
 	size_t i;
 	(void)ret;
 	talk_unpack(order, "{s:o}", "environments", &all);
+	struct mapped *users = look_for_users(all);
 	json_array_foreach(all, i, one) {
 		if (talk_gone())
-			return failure_gone(f);
-		diagnose_one(order, one);
+			break;
+		diagnose_one(order, one, users);
 	}
-	return 0;
+	mapped_free(users);
+	return i < json_array_size(all) ? failure_gone(f) : 0;
 }

@@ -10,6 +10,7 @@
 #define FINDING_PATH "path"                     /* its files name another path */
 #define FINDING_FILES "files"                   /* of packages, not as they were installed */
 #define FINDING_REMAINS "remains"               /* of an interrupted pip */
+#define FINDING_STALE "stale"                   /* a process runs what is not there any more */
 #define FINDING_UNREADABLE "unreadable"
 
 /* Adds one, as long as there are fewer than LIMIT_FINDINGS. repairable: the order repair may know a way. command: what a person

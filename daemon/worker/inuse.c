@@ -7,8 +7,7 @@
  * A shell that stands in it, or has it activated, is told as a warning. Who asks, and the processes above it, never
  * count. Other users' processes are not seen, nor what only has a file of it mapped.
  *
- * /proc changes while it is read: what is gone by the next look has not run. Everything is bounded, for the text is
- * that of the processes; it is made safe where it is printed.
+ * Everything is bounded, for the text is that of the processes (process.h).
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,11 +21,11 @@
 #include "inuse.h"
 #include "orders.h"
 #include "place.h"
+#include "process.h"
 #include "talk.h"
 
 #define INUSE_SPELLINGS 4
 #define INUSE_ANCESTORS 64
-#define INUSE_WORDS (64 * 1024) /* of a process's arguments or environment that are read */
 
 struct inuse {
 	json_t *order;
@@ -42,14 +41,11 @@ struct inuse {
 };
 
 /* One process, as far as it has been looked at. */
-struct process {
-	pid_t pid;
-	int fd;                         /* /proc/PID; -1: it is not looked at any closer */
+struct program {
+	struct process process;         /* open if it is looked at any closer */
 	char exe[PATH_MAX];
 	bool deleted;                   /* another file is there by now, as after an upgrade */
 	struct stat st;                 /* of its executable */
-	struct text words, variables;   /* NUL-separated; read when they are needed */
-	bool words_read, variables_read;
 };
 
 /* --- the question --- */
@@ -73,20 +69,13 @@ static ssize_t read_link(int dir_fd, const char *name, char ret[PATH_MAX])
 	return n;
 }
 
-static void real_path(int fd, char ret[PATH_MAX])
-{
-	char link[64];
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	read_link(AT_FDCWD, link, ret);
-}
-
 static void find_base(struct inuse *q, int env_fd)
 {
 	static const char *const names[] = { "bin/python", "bin/python3" };
 	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
 		_cleanup_fd_ int fd = openat(env_fd, names[i], O_PATH | O_CLOEXEC);
 		if (fd >= 0 && fstat(fd, &q->base) == 0 && S_ISREG(q->base.st_mode)) {
-			real_path(fd, q->base_path);
+			place_real(fd, q->base_path);
 			return;
 		}
 	}
@@ -123,8 +112,7 @@ struct inuse *inuse_begin(json_t *order)
 	_cleanup_fd_ int fd = elsewhere ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) :
 	    place_open(WORKER_FD_ROOT, q->name, O_PATH | O_DIRECTORY);
 	if (fd >= 0) {
-		real_path(fd, real);
-		if (*real)
+		if (place_real(fd, real) > 0)
 			add_path(q, real);
 		find_base(q, fd);
 	}
@@ -146,38 +134,9 @@ static bool lies_in(const struct inuse *q, const char *path)
 	return false;
 }
 
-static const struct text *read_words(const struct process *p, const char *name, struct text *text, bool *read_already)
+static bool has_activated(const struct inuse *q, struct program *p)
 {
-	if (*read_already)
-		return text;
-	*read_already = true;
-	_cleanup_fd_ int fd = openat(p->fd, name, O_RDONLY | O_CLOEXEC);
-	char buffer[4096];
-	ssize_t n = 0;
-	while (fd >= 0 && text->len < INUSE_WORDS && (n = read(fd, buffer, sizeof(buffer))) > 0)
-		text_add(text, buffer, (size_t)n);
-	return text;
-}
-
-static const char *first_word(struct process *p)
-{
-	const struct text *words = read_words(p, "cmdline", &p->words, &p->words_read);
-	return words->len > 0 ? words->data : "";
-}
-
-static const char *variable(struct process *p, const char *name)
-{
-	const struct text *all = read_words(p, "environ", &p->variables, &p->variables_read);
-	size_t len = strlen(name);
-	for (size_t at = 0; at < all->len; at += strlen(all->data + at) + 1)
-		if (strncmp(all->data + at, name, len) == 0 && all->data[at + len] == '=')
-			return all->data + at + len + 1;
-	return NULL;
-}
-
-static bool has_activated(const struct inuse *q, struct process *p)
-{
-	const char *active = variable(p, "VIRTUAL_ENV");
+	const char *active = process_variable(&p->process, "VIRTUAL_ENV");
 	_cleanup_free_ char *bare = xstrdup(active);
 	for (size_t len = bare ? strlen(bare) : 0; len > 1 && bare[len - 1] == '/'; len--)
 		bare[len - 1] = '\0';
@@ -189,43 +148,43 @@ static bool has_activated(const struct inuse *q, struct process *p)
 
 /* argv[0] of one that was started by a relative path belongs to the directory it was started in, which mostly is still its
  * own. */
-static bool was_started_in(const struct inuse *q, struct process *p)
+static bool was_started_in(const struct inuse *q, struct program *p)
 {
-	const char *word = first_word(p);
+	const char *word = process_first_word(&p->process);
 	if (word[0] == '/' || !strchr(word, '/'))
 		return word[0] == '/' && lies_in(q, word);
 	char cwd[PATH_MAX];
-	if (read_link(p->fd, "cwd", cwd) <= 0)
+	if (read_link(p->process.fd, "cwd", cwd) <= 0)
 		return false;
 	word += strncmp(word, "./", 2) == 0 ? 2 : 0;
 	_cleanup_free_ char *path = xasprintf("%s/%s", cwd, word);
 	return lies_in(q, path);
 }
 
-static const char *program_of(const struct process *p)
+static const char *program_of(const struct program *p)
 {
 	const char *slash = strrchr(p->exe, '/');
 	return slash ? slash + 1 : p->exe;
 }
 
-static bool is_base(const struct inuse *q, const struct process *p)
+static bool is_base(const struct inuse *q, const struct program *p)
 {
 	if (p->deleted)
 		return strcmp(p->exe, q->base_path) == 0;
 	return *q->base_path && p->st.st_dev == q->base.st_dev && p->st.st_ino == q->base.st_ino;
 }
 
-static bool runs_from(const struct inuse *q, struct process *p)
+static bool runs_from(const struct inuse *q, struct program *p)
 {
 	return lies_in(q, p->exe) || was_started_in(q, p) || (is_base(q, p) && has_activated(q, p));
 }
 
-static bool is_python(const struct process *p)
+static bool is_python(const struct program *p)
 {
 	return strncmp(program_of(p), "python", 6) == 0 || strncmp(program_of(p), "pypy", 4) == 0;
 }
 
-static bool is_shell(const struct process *p)
+static bool is_shell(const struct program *p)
 {
 	static const char *const shells[] = { "sh", "bash", "dash", "zsh", "fish", "ksh", "ksh93", "mksh", "tcsh", "csh",
 		"busybox", "xonsh", "nu", "pwsh" };
@@ -237,46 +196,34 @@ static bool is_shell(const struct process *p)
 
 /* By its executable alone: whether it may have to do with the environment. A base that is gone or was upgraded is
  * still a Python by its name. */
-static bool is_of_interest(const struct inuse *q, const struct process *p)
+static bool is_of_interest(const struct inuse *q, const struct program *p)
 {
 	return is_python(p) || is_shell(p) || strcmp(p->exe, q->base_path) == 0 || lies_in(q, p->exe);
 }
 
-/* Its words with blanks between them, a bounded piece of them. */
-static json_t *command_of(struct process *p)
-{
-	first_word(p);
-	size_t len = p->words.len < LIMIT_COMMAND_BYTES ? p->words.len : LIMIT_COMMAND_BYTES;
-	_cleanup_free_ char *command = xcalloc(len + 1, 1);
-	for (size_t i = 0; i < len; i++)
-		command[i] = p->words.data[i] != '\0' ? p->words.data[i] : ' ';
-	while (len > 0 && command[len - 1] == ' ')
-		command[--len] = '\0';
-	return failure_text(len > 0 ? command : p->exe);
-}
-
-static void tell(struct inuse *q, json_t *list, struct process *p)
+static void tell(struct inuse *q, json_t *list, struct program *p)
 {
 	if (json_array_size(list) < LIMIT_IN_USE)
-		json_array_append_new(list, json_pack("{s:i,s:o}", "pid", (int)p->pid, "command", command_of(p)));
+		json_array_append_new(list, json_pack("{s:i,s:o}", "pid", (int)p->process.pid,
+		    "command", process_command(&p->process, p->exe)));
 	else if (list == q->processes)
 		q->more++;
 }
 
-static void ask(struct inuse *q, struct process *p)
+static void ask(struct inuse *q, struct program *p)
 {
 	char cwd[PATH_MAX];
 	for (size_t i = 0; i < q->apart_count; i++)
-		if (q->apart[i] == p->pid)
+		if (q->apart[i] == p->process.pid)
 			return;
 	if (runs_from(q, p))
 		tell(q, q->processes, p);
-	else if (is_shell(p) && ((read_link(p->fd, "cwd", cwd) > 0 && lies_in(q, cwd)) || has_activated(q, p)))
+	else if (is_shell(p) && ((read_link(p->process.fd, "cwd", cwd) > 0 && lies_in(q, cwd)) || has_activated(q, p)))
 		tell(q, q->standing, p);
 }
 
 /* False: it has ended, is a thread of the kernel, or nobody asks for such. Most are of that kind, and cost one call each. */
-static bool read_program(struct process *p, int proc_fd, const char *name, struct inuse *const *all, size_t count)
+static bool read_program(struct program *p, int proc_fd, const char *name, struct inuse *const *all, size_t count)
 {
 	static const char deleted[] = " (deleted)";
 	char link[32];
@@ -293,24 +240,6 @@ static bool read_program(struct process *p, int proc_fd, const char *name, struc
 	return false;
 }
 
-/* False: it has ended, or is another user's. */
-static bool open_process(struct process *p, int proc_fd, const char *name)
-{
-	struct stat st;
-	p->pid = (pid_t)atol(name);
-	p->fd = openat(proc_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return p->fd >= 0 && fstat(p->fd, &st) == 0 && st.st_uid == geteuid() && fstatat(p->fd, "exe", &p->st, 0) == 0;
-}
-
-static void close_process(struct process *p)
-{
-	cleanup_fd(&p->fd);
-	p->fd = -1;
-	text_done(&p->words);
-	text_done(&p->variables);
-	p->words_read = p->variables_read = false;
-}
-
 void inuse_look(struct inuse *const *all, size_t count)
 {
 	DIR *proc = opendir("/proc");
@@ -319,14 +248,15 @@ void inuse_look(struct inuse *const *all, size_t count)
 		fprintf(stderr, "venvd-worker: nobody knows what runs here: /proc: %s\n", strerror(errno));
 		return;
 	}
-	struct process p = { .fd = -1 };
+	struct program p = { .process = PROCESS_NONE };
 	while ((d = readdir(proc))) {
 		if (d->d_name[0] < '0' || d->d_name[0] > '9')
 			continue;
-		if (read_program(&p, dirfd(proc), d->d_name, all, count) && open_process(&p, dirfd(proc), d->d_name))
+		if (read_program(&p, dirfd(proc), d->d_name, all, count) && process_open(&p.process, dirfd(proc), d->d_name) &&
+		    fstatat(p.process.fd, "exe", &p.st, 0) == 0)
 			for (size_t i = 0; i < count; i++)
 				ask(all[i], &p);
-		close_process(&p);
+		process_close(&p.process);
 	}
 	closedir(proc);
 }

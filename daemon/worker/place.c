@@ -121,6 +121,15 @@ int place_unlink(int dir_fd, const char *path)
 	return parent < 0 ? -1 : unlinkat(parent, name, 0);
 }
 
+ssize_t place_real(int fd, char ret[PATH_MAX])
+{
+	char link[64];
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, ret, PATH_MAX - 1);
+	ret[n > 0 ? n : 0] = '\0';
+	return n > 0 ? n : -1;
+}
+
 int place_chmod(int path_fd, mode_t mode)
 {
 	char path[64];

@@ -3,6 +3,7 @@
 #ifndef VENVD_WORKER_PLACE_H
 #define VENVD_WORKER_PLACE_H
 #include <jansson.h>
+#include <limits.h>
 #include <sys/stat.h>
 #include "util.h"
 
@@ -24,6 +25,9 @@ int place_make(int dir_fd, const char *path, int flags, mode_t mode);   /* with 
 /* The directory (O_PATH) that the path's last component is in; *ret_name is that component, in path. */
 int place_parent(int dir_fd, const char *path, const char **ret_name);
 int place_unlink(int dir_fd, const char *path);         /* of what is no directory */
+
+/* Where what is open really is, as the kernel says it, cut off at PATH_MAX - 1 bytes. Its length, or -1 and "". */
+ssize_t place_real(int fd, char ret[PATH_MAX]);
 
 /* Mode of whatever an O_PATH descriptor refers to. */
 int place_chmod(int path_fd, mode_t mode);

@@ -52,7 +52,7 @@ int source_open(struct source *s, json_t *order, struct failure *f)
 	json_int_t ino, btime;
 	json_t *paths, *path;
 	size_t i;
-	char link[64], real[PATH_MAX];
+	char real[PATH_MAX];
 	talk_unpack(order, "{s:s, s:I, s:I, s:o, s?s, s?s}", "name", &s->name, "ino", &ino, "btime", &btime, "paths",
 	    &paths, "trash", &s->trash, "location", &s->path);
 	s->id = (struct identity){ .ino = ino, .btime_ns = btime };
@@ -68,11 +68,7 @@ int source_open(struct source *s, json_t *order, struct failure *f)
 			return failure_errno(f, "cannot open '%s'", s->name);
 		return failure_set(f, ERROR_NO_SUCH_ENVIRONMENT, json_pack("{so}", "name", failure_text(s->name)));
 	}
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", s->fd);
-	ssize_t n = s->trash ? -1 : readlink(link, real, sizeof(real) - 1);
-	if (n > 0) {
-		real[n] = '\0';
+	if (!s->trash && place_real(s->fd, real) > 0)
 		add_path(s, real);
-	}
 	return 0;
 }

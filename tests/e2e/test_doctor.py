@@ -10,6 +10,7 @@ import pytest
 
 from conftest import VarlinkError, interpreters
 from helpers import eventually, mounted, rebuilt_python, tree
+from test_inuse import running  # noqa: F401
 from test_rename import create, holding, install, refused, run, site_packages, works
 
 PYTHONS = interpreters()
@@ -86,6 +87,72 @@ def test_calls_that_make_no_sense(daemon, root):
     eventually(lambda: "link" in daemon.environments())
     assert diagnose(daemon).keys() == {"a"} and kinds(daemon, "link") == ["unreadable"]
     assert refused(daemon, "Repair", name="link").name == "Unsupported"
+
+
+# --- who has files of it mapped ---
+
+def loads(running, library):
+    """A process that is none of the environment's, and has this library of it loaded."""
+    return running([shutil.which("python3", path="/usr/bin"), "-c",
+                    f"import ctypes, sys; ctypes.CDLL({str(library)!r}); print('here', flush=True); sys.stdin.read()"])
+
+
+def library(directory, name="module.so"):
+    [found] = [line.split()[-1] for line in pathlib.Path("/proc/self/maps").read_text().splitlines()
+               if line.endswith("libc.so.6") and "r-xp" in line]
+    return shutil.copy(pathlib.Path(found).parent / "libm.so.6", site_packages(directory) / name)
+
+
+def test_mapped(daemon, root, venvctl, running):
+    """No harm, and told of the one that was asked for only; delete does not count it."""
+    create(daemon, "a", withoutPip=True)
+    create(daemon, "ab", withoutPip=True)
+    process = loads(running, library(root / "a"))
+    with daemon.connect() as c:
+        [first] = list(c.stream("Diagnose", name="a"))
+    assert first["looked"] == 1 and first["diagnosis"]["findings"] == []
+    assert [p["pid"] for p in first["diagnosis"]["mapped"]] == [process.pid]
+    assert "ctypes" in first["diagnosis"]["mapped"][0]["command"]
+    assert diagnose(daemon) == {} and diagnose(daemon, "ab") == {}
+    result = venvctl("doctor", "a")
+    assert result.returncode == 0 and result.stdout == ""
+    assert f"'a': process {process.pid} (" in result.stderr and "nothing is wrong" in result.stderr
+    assert str(process.pid) not in venvctl("doctor").stderr
+    daemon.call("Rename", name="a", to="z")
+    assert str(process.pid) in venvctl("doctor", "z").stderr
+
+
+def test_runs_what_is_not_there_any_more(daemon, root, venvctl, running):
+    """As after a pip install --upgrade under a program that runs."""
+    create(daemon, "a", withoutPip=True)
+    paths = [library(root / "a", f"{i}.so") for i in range(2)]
+    replaced, removed, other = loads(running, paths[0]), loads(running, paths[1]), loads(running, library(root / "a"))
+    fresh = library(root / "a", "fresh")
+    os.replace(fresh, paths[0])
+    paths[1].unlink()
+    found = diagnose(daemon)["a"]
+    assert [(f["kind"], f["repairable"]) for f in found] == [("stale", False)] * 2
+    told = {p.pid: f["text"] for p in (replaced, removed) for f in found if f"process {p.pid} " in f["text"]}
+    assert all(f"'{site_packages(root / 'a').relative_to(root / 'a')}/{i}.so'" in told[p.pid]
+               for i, p in enumerate((replaced, removed)))
+    assert str(other.pid) not in json.dumps(found)
+    result = venvctl("doctor", "a", "--fix")
+    assert result.returncode == 1 and "1 of its files that was replaced or removed" in result.stdout
+    for process in (replaced, removed):
+        process.kill()
+        process.wait()
+    assert venvctl("doctor", "a").returncode == 0
+
+
+def test_mapped_by_many(daemon, root, running):
+    """LIMIT_IN_USE of them are named."""
+    create(daemon, "a", withoutPip=True)
+    path = library(root / "a")
+    for _ in range(10):
+        loads(running, path)
+    with daemon.connect() as c:
+        [reply] = list(c.stream("Diagnose", name="a"))
+    assert len(reply["diagnosis"]["mapped"]) == 8
 
 
 # --- its path ---
