@@ -423,6 +423,19 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 	}
 }
 
+/* It has been restored: its directory is at its name. The row of one that was missing there, and gave way to it, may still be. */
+static bool reconcile_restored_row(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
+	struct environment *there = index_get(v->index, env->name);
+	bool settled = json_object_get(rec->settled, env->name) != NULL;
+	if ((there != NULL && (settled || there->unseen || there->location != NULL)) || !reconcile_claim_name(rec, env))
+		return false;
+	if (there != NULL)
+		seen_drop(v, there);
+	return true;
+}
+
 static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
@@ -435,7 +448,7 @@ static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 			env->expires_at = 1;    /* due at once */
 			index_to_trash(v->index, env);
 		}
-	} else if (index_get(v->index, env->name) == NULL && reconcile_claim_name(rec, env)) {
+	} else if (reconcile_restored_row(rec, env)) {
 		index_from_trash(v->index, env, STATE_READY);
 		env->expires_at = 0;
 		seen_as_before(v, env);

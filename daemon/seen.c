@@ -84,8 +84,11 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found)
 		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
 	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 || env->touched ||
 	    env->busy != NULL || !seen_same(env, found)));
-	if (env == NULL || index_get(v->index, env->name) != NULL)
+	struct environment *there = env != NULL ? index_get(v->index, env->name) : NULL;
+	if (env == NULL || (there != NULL && (there->state != STATE_MISSING || there->busy != NULL)))
 		return;
+	if (there != NULL)
+		seen_drop(v, there);    /* it gave way to this one; its row is still there if we were killed before that was written */
 	index_from_trash(v->index, env, STATE_READY);
 	env->expires_at = 0;
 	seen_as_before(v, env);
