@@ -413,15 +413,15 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-/* What lies elsewhere goes back to its own place, whatever it is called. */
-static void restore_renamed(struct venvd *v, struct request *r, struct environment *env, const char *to)
+/* What lies elsewhere goes back to its own place, whatever it is called. Answered; true if it is such. */
+static bool restore_refuse_place(struct request *r, const struct environment *env)
 {
+	if (env->location == NULL)
+		return false;
 	_cleanup_free_ char *reason = xasprintf("it lies at '%s' and is restored under its own name; venvctl rename changes it",
-	    env->location != NULL ? env->location : "");
-	if (env->location != NULL)
-		request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
-	else if (!method_refuse_root(v, r))
-		rename_restore(v, r, env, to);
+	    env->location);
+	request_error(r, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", env->name, "reason", reason));
+	return true;
 }
 
 void method_restore(struct venvd *v, struct request *r)
@@ -439,10 +439,12 @@ void method_restore(struct venvd *v, struct request *r)
 		    env->intent == INTENT_PURGE ? "it is being removed for good" : "another operation is under way"));
 		return;
 	}
-	if (relocation_refuse_taken(v, r, to != NULL ? to : name))
+	bool renamed = to != NULL && strcmp(to, name) != 0;
+	if ((renamed && restore_refuse_place(r, env)) || relocation_refuse_taken(v, r, renamed ? to : name))
 		return;
-	if (to != NULL && strcmp(to, name) != 0) {
-		restore_renamed(v, r, env, to);
+	if (renamed) {
+		if (!method_refuse_root(v, r))
+			rename_restore(v, r, env, to);
 		return;
 	}
 	struct restoring *b = xcalloc(1, sizeof(*b));
