@@ -207,6 +207,8 @@ def build_shim(directory):
     """The shim; it refuses memory only where no sanitizer has a malloc() of its own."""
     shim = pathlib.Path(directory) / "fault-shim.so"
     memory = [] if "fsanitize" in (pathlib.Path(directory) / "flags").read_text() else ["-DFAULT_MEMORY"]
+    new = shim.with_name(f"fault-shim-{os.getpid()}.so")    # somebody else may have it loaded just now
     subprocess.run(["cc", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-U_FORTIFY_SOURCE", *memory, "-o",
-                    shim, HERE / "shim.c", "-ldl"], check=True)
+                    new, HERE / "shim.c", "-ldl"], check=True)
+    new.replace(shim)
     return shim.resolve()

@@ -7,7 +7,7 @@ import os
 import shutil
 
 from real import MARK, write_tree
-from world import Env
+from world import Env, turns
 
 HALF = ("bin", "lib")       # what an interrupted `mkdir -p` leaves: no environment
 
@@ -31,10 +31,15 @@ class Hands:
         self.house = house
         self.away = {}
         self.anew = None        # the other world that the last thing done may have led to
+        self.name = None        # to which it was done
 
-    def do(self, world, kind, name, to, label):
-        self.anew = None
-        return getattr(self, kind)(world, name, to, label)
+    def do(self, world, label, kind, name, to, apt=False):
+        """With these names; with apt, or with the next ones with which it can be done."""
+        self.anew = after = None
+        for self.name, other in turns(name, to) if apt else [(name, to)]:
+            if after := getattr(self, kind)(world, self.name, other, label):
+                break
+        return after
 
     def _at(self, name):
         return self.house.root / name

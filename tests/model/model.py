@@ -23,12 +23,12 @@ import traceback
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as with_seed
 from hypothesis import strategies as st
-from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from hands import KINDS as HANDS
 from real import PATIENCE, TOP, House, house
-from session import DELTAS, KINDS, NAMES, REQUESTS, Session
+from session import DELTAS, KINDS, REQUESTS, Session
+from world import NAMES
 
 import variants  # noqa: E402
 
@@ -36,7 +36,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 LENGTH = 120            # steps of one run, in a root of its own
 SHRINK = 45             # seconds for making a failure shorter, and the patience of it
 SHRINK_PATIENCE = 2
-PARTS = 12              # runs of one seed
+PARTS = 21              # runs of one seed; the first of them is the simplest that there is
 
 # Daemons with a defect: name -> (steps that must do, file, what stands there, what stands there instead)
 DEFECTS = {
@@ -51,10 +51,11 @@ DEFECTS = {
 }
 
 names = st.sampled_from(NAMES)
-operations = st.tuples(st.sampled_from(KINDS), names, names, st.booleans())
-by_hand = st.tuples(st.sampled_from(HANDS), names, names)
-CALL = {"kind": st.sampled_from(KINDS), "name": names, "to": names, "id": st.booleans()}
-HAND = {"kind": st.sampled_from(HANDS), "name": names, "to": names}
+apt = st.sampled_from((True, True, False))
+operations = st.tuples(st.sampled_from(KINDS), names, names, st.booleans(), apt)
+by_hand = st.tuples(st.sampled_from(HANDS), names, names, apt)
+CALL = {"kind": st.sampled_from(KINDS), "name": names, "to": names, "id": st.booleans(), "apt": apt}
+HAND = {"kind": st.sampled_from(HANDS), "name": names, "to": names, "apt": apt}
 # A step, how often it is taken, and what it is given.
 STEPS = (
     ("call", 14, CALL),
@@ -64,7 +65,7 @@ STEPS = (
     ("same", 1, {n: s for n, s in CALL.items() if n != "id"}),
     ("drop", 2, CALL),
     ("hand", 3, HAND),
-    ("hand_and_call", 2, {"hand": by_hand, "op": operations}),
+    ("hand_and_call", 2, {"hand": st.tuples(st.sampled_from(HANDS), names, names), "op": operations}),
     ("remove_and_create", 1, {"name": names}),
     ("restart", 3, {"how": st.sampled_from(("term", "kill", "all")), "hands": st.lists(by_hand, max_size=3)}),
     ("crash", 5, {"op": operations, "at": st.integers(1, 60), "after": st.booleans(), "both": st.booleans()}),
@@ -181,14 +182,13 @@ def shrink(steps, run, seconds=SHRINK):
 
 def work(arguments):
     """So many steps with one seed: what was counted, and the failure with its steps."""
-    seed, runs, binary, shim, where, database = arguments
+    seed, runs, binary, shim, where = arguments
     Machine.binary, Machine.shim, Machine.where = binary, shim, where
     Machine.failure, Machine.counts = None, collections.Counter()
-    keep = DirectoryBasedExampleDatabase(database) if database else None
     machine = with_seed(seed)(type("Machine", (Machine,), {}))
     try:
         run_state_machine_as_test(machine, settings=settings(
-            max_examples=runs, stateful_step_count=LENGTH, deadline=None, database=keep, print_blob=False,
+            max_examples=runs, stateful_step_count=LENGTH, deadline=None, database=None, print_blob=False,
             phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
     except BaseException as e:
         if Machine.failure is None:
@@ -217,7 +217,7 @@ def show(failure, build, shim, where, binary, seconds=SHRINK):
                                                                          patience=SHRINK_PATIENCE)), seconds)
         text = replay(steps, binary, shim, where) or text
     directory = build / "model"
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"failure-{time.time_ns() // 10**6}.json"
     path.write_text(json.dumps({"what": text, "steps": steps}, indent=1) + "\n")
     for step in steps:
@@ -226,17 +226,16 @@ def show(failure, build, shim, where, binary, seconds=SHRINK):
           f"again: tools/model.sh --replay {os.path.relpath(path, TOP)}", flush=True)
 
 
-def run(seeds, steps, jobs, binary, shim, where, database=None, until_failure=False):
+def run(seed, steps, jobs, binary, shim, where, until_failure=False):
     """So many steps, spread over jobs; what was counted, and the failures."""
-    share = PARTS           # hypothesis begins each seed with the simplest run there is
     runs = max(1, -(-steps // LENGTH))
-    tasks = [(seeds + i, min(share, runs - i * share), binary, shim, where, database) for i in range(-(-runs // share))]
+    tasks = [(seed * 1000 + i, min(PARTS, runs - i * PARTS), binary, shim, where) for i in range(-(-runs // PARTS))]
     counts, failures = collections.Counter(), []
     with multiprocessing.Pool(jobs, maxtasksperchild=8) as pool:
-        for seed, counted, failure in pool.imap_unordered(work, tasks):
+        for part, counted, failure in pool.imap_unordered(work, tasks):
             counts.update(counted)
             if failure:
-                failures.append((seed, failure))
+                failures.append((part, failure))
                 if until_failure or len(failures) >= 3:
                     pool.terminate()
                     break
@@ -283,10 +282,10 @@ def main():
             print(f"model: found/{kept.name} again: {wrong}", flush=True)
             bad += 1
     steps = 10000 if options.short else options.steps
-    more, failures = run(seed, steps, options.jobs, binary, shim, where, build / "model/examples") if steps else ({}, [])
+    more, failures = run(seed, steps, options.jobs, binary, shim, where) if steps else ({}, [])
     counts.update(more)
     for failing, failure in failures:
-        print(f"model: seed {failing}:", flush=True)
+        print(f"model: seed {seed}, part {failing % 1000}:", flush=True)
         show(failure, build, shim, where, binary, 0 if options.no_shrinking else SHRINK)
     chosen = [] if options.no_variants else list(DEFECTS)
     if options.short and chosen:

@@ -13,15 +13,18 @@ from hands import Hands
 from house import KILL_AFTER, KILL_BEFORE
 from real import MARK, PYTHON, Violation
 from wire import fake_environment
-from world import DAY, Op, World
+from world import DAY, NAMES, Op, World, turns
 
-NAMES = ("a", "b", "c", "d")
 PLACES = ("p", "q")
 KINDS = ("create", "create", "recreate", "delete", "delete", "purge", "restore", "restore", "restore_as", "rename", "rename",
          "clone", "create_elsewhere", "adopt", "protect", "unprotect", "unprotect", "empty")
 DELTAS = tuple(sign * hours * DAY // 24 for sign in (1, -1) for hours in (1, 25, 8 * 24, 400 * 24))
 REFUSED = {"NoSpace", "Failed"}         # what may be said when a worker is killed or the disk is full, and nothing is done
+LEAVING = "it is being removed for good"        # said of what is in the trash's list no more, while its files go
 REQUESTS = 24                           # as many calls are remembered here
+# About as many calls that change something does one take that is not refused.
+REACH = {"create": 30, "create_elsewhere": 18, "recreate": 45, "delete": 12, "purge": 40, "restore": 8, "restore_as": 44,
+         "rename": 44, "clone": 60, "adopt": 6, "protect": 6, "unprotect": 6, "empty": 45}
 
 
 class Request:
@@ -52,8 +55,22 @@ class Session:
 
     # --- calls ---
 
-    def op(self, kind, name, to, id):
-        """The call that is meant; None where it would take seconds or is nobody's promise."""
+    def op(self, kind, name, to, id, apt=False):
+        """The call that is meant; None where it would take seconds or is nobody's promise. An apt one has the next names
+        with which it is not refused, if there are such."""
+        for one, other in turns(name, to) if apt else ():
+            op, world = self._op(kind, one, other, id)
+            if op and "done" in world.apply(op)[0]:
+                name, to = one, other
+                break
+        op, world = self._op(kind, name, to, id)
+        if world is not self.world:
+            fake_environment(self.house.out, op.parameters["_place"])
+            self.world = world
+        return op
+
+    def _op(self, kind, name, to, id):
+        """The same with just these names, and the world in which it is asked."""
         label = f"{kind}{self.number}"
         request = f"r{self.number}-{self.house.top.name}" if id else None
         place = PLACES[NAMES.index(to) % len(PLACES)]
@@ -61,24 +78,21 @@ class Session:
         if kind == "recreate":
             env = self.world.live.get(name)
             if env and not env.asked and (env.broken or env.state == "missing" or env.place):
-                return None
-        if kind == "restore_as":
-            one = self.world.last_deleted(name)
-            return Op("Restore", {"name": name, "id": one.id if one and id else None, "as": to}, label, request)
-        if kind == "create_elsewhere":
-            if place in self.world.orphans:
-                return None
-            return Op("Create", {"name": name, "path": path, "_place": place, "python": self.house.python,
-                                 "withoutPip": True}, label, request)
-        if kind == "adopt" and not self.world.occupied(place) and not os.path.exists(path):
-            fake_environment(self.house.out, place)
-            self.world = self.world.but(orphans=self.world.orphans | {place})
+                return None, self.world
+        if kind == "create_elsewhere" and place in self.world.orphans:
+            return None, self.world
+        world, one = self.world, self.world.last_deleted(name)
+        if kind == "adopt" and not world.occupied(place) and not os.path.exists(path):
+            world = world.but(orphans=world.orphans | {place})
         method, parameters = {
             "create": ("Create", {"name": name, "python": PYTHON, "withoutPip": True}),
+            "create_elsewhere": ("Create", {"name": name, "path": path, "_place": place, "python": self.house.python,
+                                            "withoutPip": True}),
             "recreate": ("Recreate", {"name": name}),
             "delete": ("Delete", {"name": name}),
             "purge": ("Delete", {"name": name, "now": True}),
             "restore": ("Restore", {"name": name, "id": self._oldest(name) if id else None}),
+            "restore_as": ("Restore", {"name": name, "id": one.id if one and id else None, "as": to}),
             "rename": ("Rename", {"name": name, "to": to}),
             "clone": ("Clone", {"name": name, "to": to}),
             "adopt": ("Adopt", {"name": name, "path": path, "_place": place}),
@@ -86,7 +100,7 @@ class Session:
             "unprotect": ("Protect", {"name": name, "protected": False}),
             "empty": ("EmptyTrash", {}),
         }[kind]
-        return Op(method, parameters, label, request if method != "EmptyTrash" else None)
+        return Op(method, parameters, label, request if method != "EmptyTrash" else None), world
 
     def _oldest(self, name):
         fits = [t for t in self.world.trash if t.name == name]
@@ -114,6 +128,8 @@ class Session:
             return [self._named(after, op, reply) if answer == "done" else world]
         if answer in REFUSED and (tolerant or self.full_disk):
             return [world, *world.without_missing(op)]
+        if answer == "Busy" and right == {"NotInTrash"} and reply.get("reason") == LEAVING:
+            return [world]
         raise Violation(f"{op.method} {op.wire()} is answered {answer} {reply}, should be {sorted(right)}; {world}")
 
     def _partly(self, op, answer):
@@ -148,8 +164,8 @@ class Session:
         if op.request and row:
             self.requests = [*self.requests[1 - REQUESTS:], Request(op, row["id"], self.house.now(), not self.full_disk)]
 
-    def call(self, kind, name, to, id):
-        op = self.op(kind, name, to, id)
+    def call(self, kind, name, to, id, apt=False):
+        op = self.op(kind, name, to, id, apt)
         if op is None:
             return
         answer, reply = self.house.ask(op)
@@ -200,7 +216,7 @@ class Session:
     def pair(self, one, other):
         """Two calls at the same time: as if one had come after the other, or one of them hears that it is too early."""
         ops = [self.op(*one), self.op(*other)]
-        if None in ops:
+        if None in ops or (ops[0].method == "Create" and ops[0].parameters.get("_place") in self.world.orphans):
             return
         ops[1] = Op(ops[1].method, ops[1].parameters, ops[1].label + "'", ops[1].request and ops[1].request + "'")
         second = self.house.daemon.connect()
@@ -236,7 +252,7 @@ class Session:
     def _orders(self, steps):
         worlds = [self.world]
         for op, answer, reply in steps:
-            if answer == "Busy" or (answer == "AlreadyExists" and reply.get("state") == "creating"):
+            if answer == "Busy" or (answer == "AlreadyExists" and reply.get("state") in ("creating", "missing")):
                 continue        # it has met the other one, which may have come to nothing
             following = []
             for world in worlds:
@@ -247,9 +263,9 @@ class Session:
             worlds = following
         return worlds
 
-    def same(self, kind, name, to):
+    def same(self, kind, name, to, apt=False):
         """One call with one id on two connections: done once, and both hear of it."""
-        op = self.op(kind, name, to, True)
+        op = self.op(kind, name, to, True, apt)
         if op is None or op.request is None:
             return
         second = self.house.daemon.connect()
@@ -266,9 +282,9 @@ class Session:
         if answer == "done":
             self._done(op, reply)
 
-    def drop(self, kind, name, to, id):
+    def drop(self, kind, name, to, id, apt=False):
         """Nobody waits for the answer. With an id it is done all the same."""
-        op = self.op(kind, name, to, id)
+        op = self.op(kind, name, to, id, apt)
         if op is None:
             return
         connection = self.house.daemon.connect()
@@ -315,7 +331,8 @@ class Session:
         """Another daemon; whichever of these worlds it finds."""
         if not orderly:
             worlds = [w for world in worlds for w in self._softened(world)]
-        self.soft = set()
+        else:
+            self.soft = set()
         self.requests = [r for r in self.requests if r.lasting]     # a full disk remembers nothing
         worlds = [w.started(self.house.now()) for w in worlds]
         self.house.again()
@@ -336,8 +353,8 @@ class Session:
         self.house.hang_up()
         self.house.terminate() if how == "term" else self.house.kill(workers=how == "all")
         before = self.world
-        for i, (kind, name, to) in enumerate(hands):
-            self.world = self.hands.do(self.world, kind, name, to, f"{kind}{self.number}.{i}") or self.world
+        for i, hand in enumerate(hands):
+            self.world = self.hands.do(self.world, f"{hand[0]}{self.number}.{i}", *hand) or self.world
         self.world = self.world.unseen(before, self.house.now())
         self._begin([self.world], self._used(self.world, before), how == "term")
         self._seen(before)
@@ -349,7 +366,7 @@ class Session:
         op = self.op(*op)
         if op is None:
             return
-        house.arm(at, KILL_AFTER if after else KILL_BEFORE, 0, both)
+        house.arm(1 + (at - 1) % REACH[kind], KILL_AFTER if after else KILL_BEFORE, 0, both)
         answer, reply = house.ask(op)
         fired = house.state.fired
         house.disarm()
@@ -381,7 +398,6 @@ class Session:
             self._partly(op, answer)
             found = [w for world in (self.world, *(w for w in worlds if w is not before)) for w in self._softened(world)]
             self._settle([w.started(self.house.now()) for w in found], True)
-            self.soft = set()
             self.requests = [r for r in self.requests if r.lasting]
             self.house.whole(self.world)
             return
@@ -420,19 +436,19 @@ class Session:
 
     # --- what is around it ---
 
-    def hand(self, kind, name, to):
-        label = f"{kind}{self.number}"
-        after = self.hands.do(self.world, kind, name, to, label)
+    def hand(self, kind, name, to, apt=False):
+        after = self.hands.do(self.world, f"{kind}{self.number}", kind, name, to, apt)
         if after is not None:
             before = self.world
             self.count(f"by hand: {kind}")
-            self._settle(self._either(after, name), True, self._used(after, before))
+            self._settle(self._either(after), True, self._used(after, before))
             self._seen(before)
 
-    def _either(self, after, name):
+    def _either(self, after):
         if self.hands.anew is None:
             return [after]
         # Who wants to create it waits for the look at it.
+        name = self.hands.name
         answer, reply = self.house.ask(Op("Create", {"name": name, "python": PYTHON, "withoutPip": True}))
         if answer != "AlreadyExists":
             raise Violation(f"Create '{name}', which is there, is answered {answer} {reply}")
@@ -440,21 +456,19 @@ class Session:
 
     def hand_and_call(self, hand, op):
         """Something by hand, and at the same time a call that has to do with other names."""
-        if {hand[1], hand[2]} & {op[1], op[2]}:
-            return
         call = self.op(*op)
-        if call is None:
+        if call is None or {*hand[1:3]} & {call.parameters.get(key) for key in ("name", "to", "as")}:
             return
         result = []
         thread = threading.Thread(target=lambda: result.append(self.house.ask(call)))
         thread.start()
-        after = self.hands.do(self.world, *hand, f"{hand[0]}{self.number}")
+        after = self.hands.do(self.world, f"{hand[0]}{self.number}", *hand)
         thread.join()
         answer, reply = result[0]
         before = self.world
         used = self._used(after, before) if after else ()
         self._partly(call, answer) if self.full_disk else None
-        found = self._either(after, hand[1]) if after else [self.world]
+        found = self._either(after) if after else [self.world]
         self._settle([w for world in found for w in self._after(world, call, answer, reply)], True, used)
         if answer == "done":
             self._done(call, reply)
@@ -462,7 +476,7 @@ class Session:
 
     def remove_and_create(self, name):
         """rm -rf, and a moment later the same name again: there is no moment in between in which it exists already."""
-        gone = self.hands.do(self.world, "remove", name, name, "")
+        gone = self.hands.do(self.world, "", "remove", name, name)
         if gone is None:
             return
         op = self.op("create", name, name, False)

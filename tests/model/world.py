@@ -14,6 +14,16 @@ DAY = 24 * 3600 * 10**6     # the daemon's microseconds
 WEEK = 7 * DAY
 
 
+NAMES = ("a", "b", "c", "d")
+
+
+def turns(name, to):
+    """All pairs of names, these first."""
+    def cycle(first):
+        return NAMES[NAMES.index(first):] + NAMES[:NAMES.index(first)]
+    return [(one, other) for one in cycle(name) for other in cycle(to)]
+
+
 @dataclass(frozen=True)
 class Env:
     """One environment. `label` is its own for ever; `mark` is what a file of ours in its tree says."""
@@ -133,10 +143,10 @@ class World:
         env = self.last_deleted(name, id)
         if env is None:
             return self._refuse("NotInTrash")
-        if self.taken(to):
-            return self._refuse("AlreadyExists")
         if to != name and env.place is not None:
             return self._refuse("Unsupported")
+        if self.taken(to):
+            return self._refuse("AlreadyExists")
         if (env.place is None and to in self.litter) or (env.place is not None and self.occupied(env.place)):
             return self._refuse("AlreadyExists", "Failed")
         back = env.but(name=to, deleted_at=None, inner=to if env.inner == name else env.inner)
@@ -218,25 +228,18 @@ class World:
     def unseen(self, before, now):
         """What came and went while nobody looked was never there; what was there before it is missing. What came in the place
         of one that has gone is that one, made anew."""
-        labels = {e.label for e in before.live.values()}
-        there = {e.label for e in self.live.values() if e.state == "ready"}
-        world = self
-        for env in self.live.values():
-            had = before.live.get(env.name)
-            if had and had.state == env.state == "ready" and had.label not in there and env.label not in labels:
-                world = world.put(env.but(id=had.id, protected=had.protected))
-            if env.state == "missing" and env.label not in labels:
-                had = before.live.get(env.name)
-                still = [had] if had and had.state == "missing" else []
-                if had and had.state == "ready":
-                    still = [had.but(state="missing", missing_since=env.missing_since)]
-                world = world.put(*still, drop=[env.name])
-        # One that was moved before it went is missing under the name that it had.
-        for had in before.live.values():
-            if had.state == "ready" and had.label not in there and had.name not in world.live:
-                elsewhere = [e.name for e in world.live.values() if e.label == had.label]
-                world = world.put(had.but(state="missing", missing_since=now), drop=elsewhere)
-        return world
+        names = {e.label: n for n, e in before.live.items()}
+        world = self.put(drop=[n for n, e in self.live.items() if e.state == "missing" and names.get(e.label) != n])
+        left, found = {e.label for e in world.live.values()}, []
+        for name, had in before.live.items():
+            env = world.live.get(name)
+            if had.label in left or had.state == "foreign":
+                continue
+            if env is None:     # under the name that it had, wherever it was moved before it went
+                found.append(had if had.state == "missing" else had.but(state="missing", missing_since=now))
+            elif had.state == env.state == "ready" and env.label not in names:
+                found.append(env.but(id=had.id, protected=had.protected))
+        return world.put(*found)
 
     def come(self, env, name):
         """This directory is there now: one whose row is known has its name from now on; another one is adopted."""
