@@ -98,9 +98,10 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found)
 static struct environment *seen_environment(struct venvd *v, const json_t *found)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
+	struct environment *env = name != NULL && name[0] != '/' ? index_get(v->index, name) : NULL;
 	if (name == NULL || name[0] != '/')
-		return name != NULL ? index_get(v->index, name) : NULL;
-	struct environment *env = index_get_location(v->index, name);
+		return env != NULL && env->location == NULL ? env : NULL;
+	env = index_get_location(v->index, name);
 	if (env == NULL || strcmp(env->location, name) != 0)
 		seen_again(v, name, found);
 	env = index_get_location(v->index, name);
@@ -123,7 +124,8 @@ void seen_look(struct venvd *v, const json_t *found)
 	bool lost = strcmp(kind, "absent") == 0;
 	if (env->intent != INTENT_NONE) {
 		/* Elsewhere: its creation came to nothing, or its removal to its end; or that one had not begun. */
-		if (lost && env->location != NULL)
+		bool purged = env->intent == INTENT_PURGE && !seen_same(env, found);
+		if (env->location != NULL && (lost || purged))
 			seen_drop(v, env);
 		else if (env->intent == INTENT_PURGE && env->location != NULL)
 			seen_as_before(v, env);

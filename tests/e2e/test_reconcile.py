@@ -289,6 +289,25 @@ def test_replaced_while_it_was_off(daemon, start, root):
     assert (root / "f" / "file").exists()
 
 
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_directory_with_the_name_of_one_elsewhere(daemon, start, root, tmp_path, watched):
+    """The name is taken: the directory in the root is in no list, and the one elsewhere stays what it is."""
+    made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True, path=str(tmp_path / "project"))["environment"]
+    daemon.call("Create", name="f", python=SYSTEM, withoutPip=True)
+    if not watched:
+        daemon.stop()
+    fake(root, "e")
+    if watched:     # what the watch has seen before that is looked at before that
+        fake(root, "g")
+        eventually(lambda: "g" in daemon.environments())
+        assert daemon.environments()["e"] == made
+        daemon.stop()
+    second = start(root)
+    eventually(lambda: (status := second.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+    row = second.environments()["e"]
+    assert (row["id"], row["path"], row["state"], row["origin"]) == (made["id"], made["path"], "ready", "created")
+
+
 def test_inode_is_used_again(daemon, start, root):
     """A file system may give a freed inode to the next directory: birth times tell them apart."""
     made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True)["environment"]
