@@ -37,17 +37,29 @@ LENGTH = 120            # steps of one run, in a root of its own
 SHRINK = 45             # seconds for making a failure shorter, and the patience of it
 SHRINK_PATIENCE = 2
 PARTS = 21              # runs of one seed; the first of them is the simplest that there is
+ROUNDS = 8              # until there were so many steps as wanted
 
-# Daemons with a defect: name -> (steps that must do, file, what stands there, what stands there instead)
+LIMIT = 10000           # steps in which a daemon with a defect must be found
+
+# Daemons with a defect, beside two of the fault tests: name -> (file, what stands there, what stands there instead)
 DEFECTS = {
     "a request id that is not remembered over a restart": (
-        3000, "daemon/replay.c", "\tif (replay_find(replay, row->id) != NULL) {\n", "\tif (row->id != NULL) {\n"),
+        "daemon/replay.c", "\tif (replay_find(replay, row->id) != NULL) {\n", "\tif (row->id != NULL) {\n"),
     "a row that does not follow a rename by hand": (
-        3000, "daemon/follow.c", "\tif (code != ERROR_NONE)\n\t\tlog_warning(\"directories with other",
+        "daemon/follow.c", "\tif (code != ERROR_NONE)\n\t\tlog_warning(\"directories with other",
         "\tif (true)\n\t\tlog_warning(\"directories with other"),
-    "a trash that is emptied where its row is missing": (
-        6000, "daemon/reconcile.c", "\tstruct environment *env = environment_from_record(json_object_get(found, \"record\"));\n",
-        "\tstruct environment *env = NULL;\n\tjson_array_append_new(rec->empty, json_string(entry));\n\treturn;\n"),
+    "a row that stays when its directory has gone while nobody looked": (
+        "daemon/reconcile.c", "\t\tenv->intent = INTENT_NONE;\n\t\tseen_missing(v, env);\n",
+        "\t\tenv->intent = INTENT_NONE;\n"),
+    "a removal for good before its row": (
+        "daemon/retention.c", "\tstore_put(r->venvd->store, env, purge_intent_on_disk, p);\n",
+        "\tpurge_intent_on_disk(true, p);\n"),
+    "a restore whose row stays with the one that gave way": (
+        "daemon/reconcile.c", "\tif ((there != NULL && (settled || there->unseen || there->location != NULL)) || ",
+        "\tif (there != NULL || settled || "),
+    "a trash that lets go after three weeks": (
+        "daemon/retention.c", "\tenv->expires_at = env->deleted_at + ", "\tenv->expires_at = env->deleted_at + 3 * "),
+    **{name: variants.VARIANTS[name][1:] for name in ("a claim before its row", "a delete without its row")},
 }
 
 names = st.sampled_from(NAMES)
@@ -228,27 +240,30 @@ def show(failure, build, shim, where, binary, seconds=SHRINK):
 
 def run(seed, steps, jobs, binary, shim, where, until_failure=False):
     """So many steps, spread over jobs; what was counted, and the failures."""
-    runs = max(1, -(-steps // LENGTH))
-    tasks = [(seed * 1000 + i, min(PARTS, runs - i * PARTS), binary, shim, where) for i in range(-(-runs // PARTS))]
-    counts, failures = collections.Counter(), []
+    counts, failures, begun = collections.Counter(), [], 0
     with multiprocessing.Pool(jobs, maxtasksperchild=8) as pool:
-        for part, counted, failure in pool.imap_unordered(work, tasks):
-            counts.update(counted)
-            if failure:
-                failures.append((part, failure))
-                if until_failure or len(failures) >= 3:
-                    pool.terminate()
-                    break
+        for _ in range(ROUNDS):     # hypothesis ends some runs early
+            runs = -(-(steps - steps_of(counts)) // LENGTH)
+            tasks = [(seed * 1000 + begun + i, min(PARTS, runs - i * PARTS), binary, shim, where)
+                     for i in range(-(-runs // PARTS))]
+            begun += len(tasks)
+            for part, counted, failure in pool.imap_unordered(work, tasks):
+                counts.update(counted)
+                if failure:
+                    failures.append((part, failure))
+                    if until_failure or len(failures) >= 3:
+                        pool.terminate()
+                        return counts, failures
+            if steps_of(counts) >= steps or failures:
+                break
     return counts, failures
 
 
 def bites(name, build, shim, where, seed, jobs):
     """Whether a daemon with a defect is found."""
-    limit, *change = DEFECTS[name]
-    variants.VARIANTS[name] = ("", *change)
     with tempfile.TemporaryDirectory(prefix="venvd-variant-") as directory:
-        binary = variants.build(name, build, directory)
-        counts, failures = run(seed, limit, jobs, binary, shim, where, until_failure=True)
+        binary = variants.build(name, build, directory, {name: ("", *DEFECTS[name])})
+        counts, failures = run(seed, LIMIT, jobs, binary, shim, where, until_failure=True)
     said = f"found: {failures[0][1][1]:.160}" if failures else "NOT FOUND"
     print(f"variant, {name}: {said} ({steps_of(counts)} steps)", flush=True)
     return bool(failures)
@@ -275,6 +290,7 @@ def main():
         print(f"model: {wrong or 'nothing is wrong'}")
         return 1 if wrong else 0
     seed = options.seed if options.seed is not None else time.time_ns() // 1000 % 10**9
+    print(f"model: seed {seed}", flush=True)
     bad = 0
     counts = collections.Counter()
     for kept in sorted(HERE.glob("found/*.json")):

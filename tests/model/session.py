@@ -5,6 +5,7 @@ A step is a name and plain values: what it means follows from the world it meets
 of them (model.py shrinks so), and a list of steps is a file. Where it is not known whether something has happened, both
 worlds are kept until the next look; the one that is there is gone on with.
 """
+import contextlib
 import os
 import signal
 import threading
@@ -67,6 +68,9 @@ class Session:
         if world is not self.world:
             fake_environment(self.house.out, op.parameters["_place"])
             self.world = world
+        if op and kind == "create_elsewhere" and not world.occupied(op.parameters["_place"]):
+            with contextlib.suppress(FileNotFoundError):    # one that was killed before its row leaves an empty directory
+                os.rmdir(op.parameters["path"])
         return op
 
     def _op(self, kind, name, to, id):
@@ -497,7 +501,9 @@ class Session:
         house = self.house
         house.state.clock_us += by
         now = house.now()
-        self.requests = [r for r in self.requests if r.at + DAY > now]
+        # Whether one of these came to nothing when somebody was killed is told from the times of it and of the last delete.
+        self.requests = [r for r in self.requests if r.at + DAY > now and
+                         (r.at <= now or r.op.method not in ("Delete", "Restore"))]
         if restart:
             self.restart("kill", [])
             return
