@@ -13,6 +13,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "operation.h"
 #include "retention.h"
 #include "seen.h"
 #include "store.h"
@@ -24,6 +25,7 @@
 static struct {
 	char *recorded, *looked;        /* the cursors; NULL: at the beginning */
 	struct timer *timer;            /* to the next turn of the looks */
+	uint64_t asked;                 /* when the look under way was ordered */
 } catchup;
 
 /* The next that `wanted` wants, behind the cursor and at most *visits further; NULL. */
@@ -90,7 +92,16 @@ static void catchup_frame(const char *kind, const json_t *frame, void *arg)
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		seen_look(arg, found);
+		seen_look(arg, found, catchup.asked);
+}
+
+static void catchup_frame_elsewhere(const char *kind, const json_t *frame, void *arg)
+{
+	(void)kind;
+	size_t i;
+	json_t *found;
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		seen_look(arg, found, 0);       /* asked at the very beginning */
 }
 
 static void catchup_look_ends(void)
@@ -129,7 +140,7 @@ static void catchup_look_some(void *arg)
 	while (looks < CATCHUP_LOOKS &&
 	    (env = catchup_next(v->index, &catchup.looked, &visits, catchup_unseen)) != NULL) {
 		env->unseen = false;
-		if (env->touched || env->busy != NULL)
+		if (operation_has_had(env, 0))
 			continue;       /* an operation knows better */
 		text_addf(&known, "%lld %s/", (long long)env->looked, env->name);
 		looks++;
@@ -139,6 +150,7 @@ static void catchup_look_some(void *arg)
 		return;
 	}
 	json_t *order = looks == 0 ? NULL : json_pack("{s:s,s:[],s:s}", "op", "inspect", "names", "known", known.data);
+	catchup.asked = operation_moment();
 	if (order != NULL && job_start_background(v->jobs, order, 0, catchup_frame, catchup_looked, v) != NULL)
 		return;
 	if (order != NULL)
@@ -167,7 +179,7 @@ void catchup_begin(struct venvd *v, json_t *paths)
 	}
 	if (json_array_size(paths) > 0)
 		job_start_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", paths), 0,
-		    catchup_frame, catchup_looked_elsewhere, v);
+		    catchup_frame_elsewhere, catchup_looked_elsewhere, v);
 	else
 		json_decref(paths);
 	catchup.timer = timer_new(v, catchup_look_some, v);

@@ -55,8 +55,6 @@ struct creation {
 	bool went;                      /* "go" was said: NAME may be there */
 	bool found;                     /* there is still an environment, after a rebuild that failed */
 	bool moved;                     /* the old one may be in the trash */
-	enum error_code error;          /* what will be answered once it is rolled back */
-	json_t *error_parameters;
 };
 
 static void creation_roll_back(struct creation *);
@@ -71,7 +69,6 @@ static void creation_free(struct creation *c)
 	json_decref(c->resolved);
 	json_decref(c->warnings);
 	json_decref(c->standing);
-	json_decref(c->error_parameters);
 	environment_free(c->before);
 	environment_free(c->previous);
 	free(c->entry);
@@ -79,35 +76,11 @@ static void creation_free(struct creation *c)
 	free(c);
 }
 
-/* Remembers the first thing that went wrong. */
-static void creation_fail(struct creation *c, enum error_code code, const json_t *parameters)
-{
-	if (c->error != ERROR_NONE)
-		return;
-	c->error = code;
-	c->error_parameters = parameters != NULL ? json_deep_copy(parameters) : NULL;
-}
-
-static void creation_fail_reason(struct creation *c, enum error_code code, const char *reason)
-{
-	json_t *parameters = json_pack("{s:s}", "reason", reason);
-	creation_fail(c, code, parameters);
-	json_decref(parameters);
-}
-
-static void creation_fail_busy(struct creation *c)
-{
-	json_t *parameters = job_refused(c->op.env->name);
-	creation_fail(c, c->op.venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_BUSY,
-	    c->op.venvd->stopping ? NULL : parameters);
-	json_decref(parameters);
-}
-
 /* A claim hears of it when it asks for "go"; what is on its way to the disk is awaited. */
 static void creation_cancel(struct operation *op)
 {
 	struct creation *c = (struct creation *)op;
-	creation_fail(c, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_CANCELLED, NULL);
+	operation_fail(&c->op, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_CANCELLED, NULL);
 	if (c->wait != NULL) {
 		pool_forget(c->wait);
 		c->wait = NULL;
@@ -128,7 +101,7 @@ static json_t *creation_identity(const char *op, const struct environment *env, 
 static void creation_answer_error(struct creation *c)
 {
 	struct venvd *v = c->op.venvd;
-	operation_error(&c->op, c->error, json_incref(c->error_parameters));
+	operation_failed(&c->op);
 	creation_free(c);
 	venvd_stop_if_idle(v);
 }
@@ -363,11 +336,6 @@ static void creation_made(struct creation *c, const json_t *result)
 	index_set_state(c->op.venvd->index, env, env->state);
 }
 
-static void creation_full(struct creation *c)
-{
-	creation_fail_reason(c, ERROR_NO_SPACE, "the catalog's file system is full");
-}
-
 static void creation_ready(bool ok, void *arg)
 {
 	struct creation *c = arg;
@@ -376,7 +344,7 @@ static void creation_ready(bool ok, void *arg)
 		creation_answer(c);
 		return;
 	}
-	creation_full(c);
+	operation_fail_full(&c->op);
 	creation_roll_back(c);
 }
 
@@ -386,10 +354,10 @@ static void creation_done(enum error_code code, const json_t *result, void *arg)
 	c->job = NULL;
 	c->staged |= code == ERROR_FAILED;      /* its worker may have died before it told us */
 	if (code != ERROR_NONE)
-		creation_fail(c, code, result);
+		operation_fail(&c->op, code, result);
 	else if (!c->went)
-		creation_fail_reason(c, ERROR_FAILED, "its worker has done nothing");
-	if (c->error != ERROR_NONE) {
+		operation_fail_reason(&c->op, ERROR_FAILED, "its worker has done nothing");
+	if (c->op.error != ERROR_NONE) {
 		creation_roll_back(c);
 		return;
 	}
@@ -404,10 +372,10 @@ static void creation_intent_on_disk(bool ok, void *arg)
 	struct creation *c = arg;
 	c->committing = false;
 	if (!ok)
-		creation_full(c);
+		operation_fail_full(&c->op);
 	if (c->job == NULL) {
 		creation_roll_back(c);
-	} else if (c->error == ERROR_NONE) {
+	} else if (c->op.error == ERROR_NONE) {
 		c->went = true;
 		c->moved = c->previous != NULL;
 		if (c->claiming)
@@ -492,7 +460,7 @@ static void creation_claim_frame(const char *kind, const json_t *frame, void *ar
 		return;
 	c->staged = true;
 	pool_taken(c->op.venvd->pool, frame);
-	if (c->error == ERROR_NONE)
+	if (c->op.error == ERROR_NONE)
 		creation_reserved(c, frame, INTENT_CLAIM);
 	else
 		job_send(c->job, json_pack("{s:b}", "go", false));
@@ -510,7 +478,7 @@ static void creation_prepared(enum error_code code, const json_t *result, void *
 		creation_claim(c);
 		return;
 	}
-	creation_fail(c, code, result);
+	operation_fail(&c->op, code, result);
 	creation_roll_back(c);
 }
 
@@ -531,7 +499,7 @@ static void creation_missed(struct creation *c, const char *miss, const json_t *
 		creation_stage(c, creation_miss_stage(miss));
 		return;
 	}
-	creation_fail_busy(c);
+	operation_fail_refused(&c->op);
 	creation_roll_back(c);
 }
 
@@ -545,10 +513,10 @@ static void creation_claimed(enum error_code code, const json_t *result, void *a
 	if (code == ERROR_NO_SUCH_ENVIRONMENT && c->before != NULL)
 		creation_lost(c);
 	if (code != ERROR_NONE)
-		creation_fail(c, code, result);
+		operation_fail(&c->op, code, result);
 	else if (c->went != (miss == NULL) || (miss == NULL && json_object_get(result, "environment") == NULL))
-		creation_fail_reason(c, ERROR_FAILED, "its worker has answered nothing");
-	if (c->error != ERROR_NONE) {
+		operation_fail_reason(&c->op, ERROR_FAILED, "its worker has answered nothing");
+	if (c->op.error != ERROR_NONE) {
 		creation_roll_back(c);
 	} else if (miss != NULL) {
 		creation_missed(c, miss, result);
@@ -576,7 +544,7 @@ static void creation_claim(struct creation *c)
 	if (c->job != NULL)
 		return;
 	c->claiming = false;
-	creation_fail_busy(c);
+	operation_fail_refused(&c->op);
 	creation_roll_back(c);
 }
 
@@ -595,7 +563,7 @@ static void creation_frame(const char *kind, const json_t *frame, void *arg)
 	struct creation *c = arg;
 	if (strcmp(kind, "progress") == 0)
 		creation_stage(c, json_string_value(json_object_get(frame, "stage")));
-	else if (strcmp(kind, "reserved") == 0 && c->error == ERROR_NONE)
+	else if (strcmp(kind, "reserved") == 0 && c->op.error == ERROR_NONE)
 		creation_reserved(c, frame, creation_intent(c, frame));
 }
 
@@ -610,7 +578,7 @@ static void creation_build_now(struct creation *c)
 	c->job = (c->rounds > 0 || c->moved ? job_continue : job_start)(v->jobs, order,
 	    v->config.value[CONFIG_CREATE_MS], creation_frame, creation_done, c);
 	if (c->job == NULL) {
-		creation_fail_busy(c);
+		operation_fail_refused(&c->op);
 		creation_roll_back(c);
 	} else if (waits) {
 		/* What waits is served in order: ours is the last of it. */
@@ -626,9 +594,9 @@ static void creation_trashed(enum error_code code, const json_t *result, void *a
 	if (code == ERROR_NO_SUCH_ENVIRONMENT)
 		creation_lost(c);
 	if (code != ERROR_NONE)
-		creation_fail(c, code, result);
+		operation_fail(&c->op, code, result);
 	c->moved = code == ERROR_NONE || code == ERROR_FAILED;
-	if (c->error == ERROR_NONE)
+	if (c->op.error == ERROR_NONE)
 		creation_build_now(c);
 	else
 		creation_roll_back(c);
@@ -639,8 +607,8 @@ static void creation_rows_on_disk(bool ok, void *arg)
 	struct creation *c = arg;
 	c->committing = false;
 	if (!ok)
-		creation_full(c);
-	if (c->error != ERROR_NONE) {
+		operation_fail_full(&c->op);
+	if (c->op.error != ERROR_NONE) {
 		creation_roll_back(c);
 		return;
 	}
@@ -649,7 +617,7 @@ static void creation_rows_on_disk(bool ok, void *arg)
 	c->op.cancel = NULL;
 	if (jobs_short(c->op.venvd->jobs, order, creation_trashed, c))
 		return;
-	creation_fail_busy(c);
+	operation_fail_refused(&c->op);
 	creation_roll_back(c);
 }
 
@@ -674,8 +642,8 @@ static void creation_listed(enum error_code code, const json_t *result, void *ar
 {
 	struct creation *c = arg;
 	c->job = NULL;
-	if (code == ERROR_CANCELLED || c->error != ERROR_NONE) {
-		creation_fail(c, code, result);
+	if (code == ERROR_CANCELLED || c->op.error != ERROR_NONE) {
+		operation_fail(&c->op, code, result);
 		creation_roll_back(c);
 		return;
 	}
@@ -702,7 +670,7 @@ static void creation_replace(struct creation *c)
 	    env->location != NULL ? env->location : env->name);
 	c->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], NULL, creation_listed, c);
 	if (c->job == NULL) {
-		creation_fail_busy(c);
+		operation_fail_refused(&c->op);
 		creation_roll_back(c);
 	}
 }
@@ -712,8 +680,8 @@ static void creation_in_use(const json_t *refusal, json_t *warnings, void *arg)
 	struct creation *c = arg;
 	c->standing = json_incref(warnings);
 	if (refusal != NULL && !c->plan.force)
-		creation_fail(c, ERROR_IN_USE, refusal);
-	if (c->error == ERROR_NONE)
+		operation_fail(&c->op, ERROR_IN_USE, refusal);
+	if (c->op.error == ERROR_NONE)
 		creation_replace(c);
 	else
 		creation_roll_back(c);

@@ -36,7 +36,6 @@ struct environment {
 	int8_t protected;               /* 0, 1: is not deleted */
 	/* Of the index alone, never stored, not copied, as are those at the end: */
 	enum environment_state counted; /* what it is counted as */
-	bool touched : 1;               /* an operation has had it: what was seen of it before is stale */
 	bool unseen : 1;                /* only the catalog has told of it: it is looked into after the start (catchup.h) */
 	bool unrecorded : 1;            /* adopted by the start: its row is yet to be written (catchup.h) */
 
@@ -60,6 +59,7 @@ struct environment {
 	int64_t looked;                 /* the mark of what was last looked into (orders.h); 0: it is to be looked into */
 
 	const void *busy;               /* the operation that owns this name now; NULL = none */
+	uint64_t touched;               /* when one last began or ended with it (operation_moment()); 0: none has had it */
 	struct environment *next;       /* in the index's hash */
 	struct node *node;              /* its place in the trash's order; NULL while it is live */
 };

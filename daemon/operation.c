@@ -1,18 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See operation.h. Owns the list of operations under way, so that the end of the daemon can cancel them
- * and knows when none is left. An operation is cancelled by its last waiter's leaving, unless it is one
+ * and knows when none is left, and the count of their beginnings and ends. An operation is cancelled by its last waiter's leaving, unless it is one
  * that runs to its end (oneway, with a requestId, or a client that half-closed first: the server then
  * only orphans the request and does not tell).
  */
 #include "catchup.h"
 #include "index.h"
+#include "job.h"
 #include "operation.h"
 #include "replay.h"
 #include "venvd.h"
 #include "watch.h"
 
 static TAILQ_HEAD(, operation) operations = TAILQ_HEAD_INITIALIZER(operations);
+static uint64_t moment;
+
+uint64_t operation_moment(void)
+{
+	return moment;
+}
+
+bool operation_has_had(const struct environment *env, uint64_t since)
+{
+	return env->busy != NULL || (env->touched > since && env->state != STATE_MISSING);
+}
 
 static void operation_gone(struct request *r, void *arg)
 {
@@ -37,7 +49,7 @@ void operation_begin(struct operation *op, struct venvd *v, struct request *r, s
 	op->env = env;
 	catchup_record(v, env);
 	env->busy = op;
-	env->touched = true;
+	env->touched = ++moment;
 	TAILQ_INIT(&op->waiters);
 	op->runs_to_its_end = r->conn == NULL || request_string(r, "requestId") != NULL;
 	op->replay = replay_begin(v->replay, r, op);
@@ -114,8 +126,10 @@ static void operation_end(struct operation *op, const char *env_id, enum error_c
 	TAILQ_CONCAT(&a->waiters, &op->waiters, entry);
 	TAILQ_REMOVE(&operations, op, entry);
 	bool remembered = replay_end(op->venvd->replay, op->replay, env_id, code, parameters, operation_answer, a);
-	if (op->env != NULL)
+	if (op->env != NULL) {
 		op->env->busy = NULL;
+		op->env->touched = ++moment;
+	}
 	watch_ended(op->venvd->watch, op->env);
 	op->env = NULL;
 	if (!remembered)
@@ -130,6 +144,40 @@ void operation_reply(struct operation *op, json_t *parameters)
 void operation_error(struct operation *op, enum error_code code, json_t *parameters)
 {
 	operation_end(op, "", code, parameters);
+}
+
+void operation_fail(struct operation *op, enum error_code code, const json_t *parameters)
+{
+	if (op->error != ERROR_NONE)
+		return;
+	op->error = code;
+	op->error_parameters = parameters != NULL ? json_deep_copy(parameters) : NULL;
+}
+
+void operation_fail_reason(struct operation *op, enum error_code code, const char *reason)
+{
+	json_t *parameters = json_pack("{s:s}", "reason", reason);
+	operation_fail(op, code, parameters);
+	json_decref(parameters);
+}
+
+void operation_fail_full(struct operation *op)
+{
+	operation_fail_reason(op, ERROR_NO_SPACE, "the catalog's file system is full");
+}
+
+void operation_fail_refused(struct operation *op)
+{
+	json_t *parameters = op->venvd->stopping ? NULL : job_refused(op->env->name);
+	operation_fail(op, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_BUSY, parameters);
+	json_decref(parameters);
+}
+
+void operation_failed(struct operation *op)
+{
+	json_t *parameters = op->error_parameters;
+	op->error_parameters = NULL;
+	operation_error(op, op->error, parameters);
 }
 
 void operation_cancel_all(void)

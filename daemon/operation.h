@@ -19,6 +19,8 @@ struct operation {
 	struct environment *env;        /* in the index, its `busy` is this operation */
 	bool runs_to_its_end;           /* a closed connection does not cancel it */
 	void (*cancel)(struct operation *);     /* NULL: nothing can be taken back any more */
+	enum error_code error;          /* the first thing that went wrong: what is begun is taken back, and then it is the answer */
+	json_t *error_parameters;
 	TAILQ_ENTRY(operation) entry;
 };
 
@@ -41,6 +43,22 @@ void operation_take_back(struct operation *);
 /* The outcome, to all; lets go of env (NULL it first if it was freed). Takes parameters. */
 void operation_reply(struct operation *, json_t *parameters);
 void operation_error(struct operation *, enum error_code, json_t *parameters);
+
+/* The present moment, counted in operations' beginnings and ends. */
+uint64_t operation_moment(void);
+/* Whether what was asked of a worker at that moment, or later, may have been answered before an operation did something to
+ * env, or is doing it. Whatever one has had of a missing one, a directory it was not. */
+bool operation_has_had(const struct environment *env, uint64_t moment);
+
+/* Something went wrong; what did so before counts. parameters are borrowed, or NULL. */
+void operation_fail(struct operation *, enum error_code, const json_t *parameters);
+void operation_fail_reason(struct operation *, enum error_code, const char *reason);
+/* The catalog's file system is full. */
+void operation_fail_full(struct operation *);
+/* No worker takes the order now. */
+void operation_fail_refused(struct operation *);
+/* It is taken back: operation_error() with what went wrong. */
+void operation_failed(struct operation *);
 
 /* Tells every operation that can be cancelled to cancel itself: the daemon ends. */
 void operation_cancel_all(void);

@@ -136,7 +136,7 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found) {
-		seen_look(v, found);    /* a row may have the name already, of what was there before */
+		seen_look(v, found, 0); /* a row may have the name already, of what was there before */
 		struct environment *env = seen_adopt(v, found);
 		if (env != NULL) {
 			env->unrecorded = true;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* See relocation.h. Owns nothing. */
+/* See relocation.h. */
 #include "index.h"
 #include "method.h"
 #include "relocation.h"
@@ -63,13 +63,75 @@ json_t *relocation_source(const struct venvd *v, const struct environment *env)
 	    "trash", env->state == STATE_TRASHED ? env->entry : NULL, "location", env->location);
 }
 
-json_t *relocation_order(const struct venvd *v, const char *op, const struct environment *env, const char *to,
-    const char *entry)
+/* --- its course --- */
+
+void relocation_cancel(struct operation *op)
 {
-	_cleanup_free_ char *path = below(v->config.root, to);
-	return json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", op, "name", to, "entry", entry, "path", path,
-	    "source", relocation_source(v, env));
+	struct relocation *m = (struct relocation *)op;
+	operation_fail(op, op->venvd->stopping ? ERROR_SHUTTING_DOWN : ERROR_CANCELLED, NULL);
+	if (m->job != NULL)
+		job_cancel(m->job);
 }
+
+void relocation_roll_back(struct relocation *m)
+{
+	if (m->job != NULL || m->committing)
+		return;                 /* their end leads here again */
+	m->op.cancel = NULL;
+	m->undo(m);
+}
+
+void relocation_start(struct relocation *m, const char *what, const struct environment *tree, const char *to,
+    job_frame_fn *frame, job_done_fn *done)
+{
+	struct venvd *v = m->op.venvd;
+	_cleanup_free_ char *path = below(v->config.root, to);
+	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", what, "name", to, "entry", m->entry, "path", path,
+	    "source", relocation_source(v, tree));
+	m->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], frame, done, m);
+	if (m->job != NULL)
+		return;
+	operation_fail_refused(&m->op);
+	relocation_roll_back(m);
+}
+
+static void relocation_row_on_disk(bool ok, void *arg)
+{
+	struct relocation *m = arg;
+	m->committing = false;
+	if (!ok)
+		operation_fail_full(&m->op);
+	if (m->job == NULL) {
+		relocation_roll_back(m);
+	} else if (m->op.error != ERROR_NONE) {
+		job_cancel(m->job);
+	} else {
+		m->went = true;
+		m->op.cancel = NULL;    /* it is over before anybody could */
+		job_send(m->job, json_pack("{s:b}", "go", true));
+	}
+}
+
+void relocation_reserved(struct relocation *m)
+{
+	m->committing = m->has_row = true;
+	operation_put(&m->op, relocation_row_on_disk, m);
+}
+
+bool relocation_done(struct relocation *m, enum error_code code, const json_t *result)
+{
+	m->job = NULL;
+	if (code != ERROR_NONE)
+		operation_fail(&m->op, code, result);
+	else if (!m->went)
+		operation_fail_reason(&m->op, ERROR_FAILED, "its worker has done nothing");
+	if (m->op.error == ERROR_NONE)
+		return true;
+	relocation_roll_back(m);
+	return false;
+}
+
+/* --- a new name --- */
 
 void relocation_name(struct environment *env)
 {

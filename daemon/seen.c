@@ -7,6 +7,7 @@
 
 #include "index.h"
 #include "log.h"
+#include "operation.h"
 #include "replay.h"
 #include "seen.h"
 #include "store.h"
@@ -76,14 +77,14 @@ void seen_as_before(struct venvd *v, struct environment *env)
 
 /* What the row has in the trash was seen at its own place elsewhere: its deletion never came to the rename, or it
  * was restored. */
-static void seen_again(struct venvd *v, const char *path, const json_t *found)
+static void seen_again(struct venvd *v, const char *path, const json_t *found, uint64_t asked)
 {
 	struct environment *env = NULL;
 	do
 		env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
 		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
-	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 || env->touched ||
-	    env->busy != NULL || !seen_same(env, found)));
+	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 ||
+	    operation_has_had(env, asked) || !seen_same(env, found)));
 	struct environment *there = env != NULL ? index_get(v->index, env->name) : NULL;
 	if (env == NULL || (there != NULL && (there->state != STATE_MISSING || there->busy != NULL)))
 		return;
@@ -95,7 +96,7 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found)
 }
 
 /* By its name, or by its path if it lies elsewhere. */
-static struct environment *seen_environment(struct venvd *v, const json_t *found)
+static struct environment *seen_environment(struct venvd *v, const json_t *found, uint64_t asked)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
 	struct environment *env = name != NULL && name[0] != '/' ? index_get(v->index, name) : NULL;
@@ -103,7 +104,7 @@ static struct environment *seen_environment(struct venvd *v, const json_t *found
 		return env != NULL && env->location == NULL ? env : NULL;
 	env = index_get_location(v->index, name);
 	if (env == NULL || strcmp(env->location, name) != 0)
-		seen_again(v, name, found);
+		seen_again(v, name, found, asked);
 	env = index_get_location(v->index, name);
 	return env != NULL && strcmp(env->location, name) == 0 ? env : NULL;
 }
@@ -114,12 +115,12 @@ void seen_drop(struct venvd *v, struct environment *env)
 	index_remove(v->index, env);
 }
 
-void seen_look(struct venvd *v, const json_t *found)
+void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
-	struct environment *env = seen_environment(v, found);
+	struct environment *env = seen_environment(v, found, asked);
 	/* The worker may have looked before somebody deleted, restored or made it. */
-	if (env == NULL || kind == NULL || env->touched)
+	if (env == NULL || kind == NULL || operation_has_had(env, asked))
 		return;
 	bool lost = strcmp(kind, "absent") == 0;
 	if (env->intent != INTENT_NONE) {

@@ -8,8 +8,8 @@
 #include "venvd.h"
 
 /* Of one that has a row, by its name, or by its path if it lies elsewhere: what it is now, made anew, another one, missing. Nothing
- * if an operation has had it (env->touched). */
-void seen_look(struct venvd *, const json_t *found);
+ * if an operation has had it since the moment at which the worker was asked (operation_moment()). */
+void seen_look(struct venvd *, const json_t *found, uint64_t asked);
 /* Of one that has none: its row, if it is an environment or foreign, in the index and not yet in the catalog; NULL. */
 struct environment *seen_adopt(struct venvd *, const json_t *found);
 

@@ -24,6 +24,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "operation.h"
 #include "root.h"
 #include "seen.h"
 #include "store.h"
@@ -46,7 +47,8 @@ struct watch {
 	struct event *event;
 	struct timer *timer, *again_timer;
 	bool started;
-	bool looking;           /* an order is under way */
+	bool looking;           /* an order is under way ... */
+	uint64_t asked;         /* ... since then (operation_moment()) */
 	bool rescan;            /* events were lost */
 	json_t *dirty;          /* name -> how often it has been looked at in vain */
 	json_t *again;          /* the same, of those that are looked at later */
@@ -81,6 +83,12 @@ static void watch_go_on(struct watch *w, bool ends)
 			d->fn(w->venvd, d->request);
 		free(d);
 	}
+}
+
+static void watch_look_begins(struct watch *w)
+{
+	w->looking = true;
+	w->asked = operation_moment();
 }
 
 static void watch_look_ends(struct watch *w)
@@ -122,7 +130,7 @@ static void watch_saw(struct watch *w, const json_t *found)
 	if (name == NULL || kind == NULL)
 		return;
 	if (env != NULL || name[0] == '/') {
-		seen_look(v, found);
+		seen_look(v, found, w->asked);
 		env = index_get(v->index, name);
 	} else if ((env = seen_adopt(v, found)) != NULL) {
 		log_info("adopted '%s'", name);
@@ -173,12 +181,8 @@ static void watch_followed(void *arg)
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);
 		int64_t ino = entries_ino(w->names, name);
-		/* Whatever an operation has had of it, a directory it was not. */
-		if (env != NULL && env->busy == NULL && env->state == STATE_MISSING)
-			env->touched = false;
 		/* An operation that began and ended after the look knows better. */
-		if (env != NULL && (env->busy != NULL || env->touched || env->state == STATE_CREATING ||
-		    env->location != NULL))
+		if (env != NULL && (operation_has_had(env, w->asked) || env->state == STATE_CREATING || env->location != NULL))
 			continue;
 		if (ino != 0 && (env == NULL || env->ino != ino || env->state == STATE_MISSING)) {
 			json_array_append(names, considered);
@@ -213,7 +217,7 @@ static void watch_looked(enum error_code code, const json_t *result, void *arg)
 		const struct environment *env = name != NULL ? index_get(w->venvd->index, name) : NULL;
 		json_int_t ino = json_integer_value(json_array_get(one, 1));
 		/* A directory of the same number made since the row was written is another one. */
-		if (env != NULL && !env->touched && env->ino == ino && env->btime_ns != 0 &&
+		if (env != NULL && !operation_has_had(env, w->asked) && env->ino == ino && env->btime_ns != 0 &&
 		    json_integer_value(json_array_get(one, 2)) != env->btime_ns)
 			index_get(w->venvd->index, name)->ino = 0;
 		if (name != NULL)
@@ -230,8 +234,6 @@ static void watch_look(struct watch *w)
 		struct environment *env = index_get(w->venvd->index, name);
 		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING))
 			continue;       /* its end wakes us */
-		if (env != NULL)
-			env->touched = false;
 		json_array_append_new(w->considered, json_string(name));
 		json_object_set(w->attempts, name, attempt);
 	}
@@ -239,7 +241,7 @@ static void watch_look(struct watch *w)
 		json_object_del(w->dirty, name);
 	if (json_array_size(w->considered) == 0)
 		return;
-	w->looking = true;
+	watch_look_begins(w);
 	if (!jobs_short(w->venvd->jobs, json_pack("{s:s,s:O}", "op", "look", "names", w->considered), watch_looked, w))
 		watch_looked(ERROR_BUSY, NULL, w);
 }
@@ -278,12 +280,9 @@ static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 static void watch_scan(struct watch *w)
 {
 	log_warning("events were lost: the whole root is looked through");
-	const struct environment *next;
 	w->rescan = false;
 	json_object_clear(w->dirty);
-	w->looking = true;
-	for (next = index_next(w->venvd->index, NULL); next != NULL; next = index_next(w->venvd->index, next->name))
-		index_get(w->venvd->index, next->name)->touched = next->busy != NULL;
+	watch_look_begins(w);
 	if (job_start_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
 	    w) == NULL)
 		watch_look_ends(w);
@@ -304,17 +303,15 @@ static void watch_look_at_bases(struct watch *w)
 	json_t *names = json_array(), *paths = json_array();
 	const struct environment *next;
 	for (next = index_next(index, NULL); next != NULL; next = index_next(index, next->name)) {
-		struct environment *env = index_get(index, next->name);
-		if (!bases_dirty_of(w->bases, next->interpreter) || env->busy != NULL || env->state == STATE_CREATING)
+		if (!bases_dirty_of(w->bases, next->interpreter) || next->busy != NULL || next->state == STATE_CREATING)
 			continue;
-		env->touched = false;
-		if (env->location != NULL)
-			json_array_append_new(paths, json_string(env->location));
+		if (next->location != NULL)
+			json_array_append_new(paths, json_string(next->location));
 		else
-			json_array_append_new(names, json_string(env->name));
+			json_array_append_new(names, json_string(next->name));
 	}
 	bases_clean(w->bases);
-	w->looking = true;
+	watch_look_begins(w);
 	watch_inspect(w, names, paths);
 }
 

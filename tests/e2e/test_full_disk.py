@@ -220,7 +220,7 @@ def test_a_pool_that_finds_no_room(start, tmp_path):
         daemon = start(root, env={"VENVD_POOL": "1"})
         create(daemon, "a")
         reserve = root / ".venvd/reserve"
-        eventually(lambda: len(os.listdir(reserve)) == 128)
+        eventually(lambda: len(os.listdir(reserve)) == 128 and daemon.call("Status")["jobsRunning"] == 0)
         take_bytes(where)
         ready = 0
         with pytest.raises(VarlinkError) as e:      # what was prepared has its room; then there is no more

@@ -119,7 +119,8 @@ def works(env, name):
 # --- what it is like afterwards ---
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", PYTHONS, ids=lambda p: pathlib.Path(p).name)
+@pytest.mark.parametrize("python", [pytest.param(p, id=p.name, marks=[] if p in (PYTHONS[0], PYTHONS[1], PYTHONS[-1]) else
+                                                 pytest.mark.everywhere) for p in PYTHONS])
 @pytest.mark.parametrize("how", ["Rename", "Clone"])
 def test_as_if_it_had_been_made_there(daemon, root, python, how):
     """Byte for byte, but for times, links and compiled modules' paths."""
