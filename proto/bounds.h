@@ -75,6 +75,8 @@
 #define LIMIT_WATCHED_BASES   64            /* directories of base interpreters that are watched */
 #define LIMIT_IN_USE          8             /* processes that one refusal names */
 #define LIMIT_COMMAND_BYTES   256           /* of the command line of each */
+#define LIMIT_MAPS_BYTES      (4 * 1024 * 1024) /* of a process's list of mappings that are read */
+#define LIMIT_MAPPED_FILES    4096          /* of environments that one process has mapped */
 #define LIMIT_ENVIRONMENTS    200000        /* directories of a root that are listed */
 #define LIMIT_CFG_BYTES       (64 * 1024)   /* of a pyvenv.cfg or .project that is read */
 

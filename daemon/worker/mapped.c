@@ -18,9 +18,6 @@
 #include "mapped.h"
 #include "process.h"
 
-#define MAPPED_BYTES (4 * 1024 * 1024)  /* of a process's list that are read */
-#define MAPPED_FILES 4096               /* of one process that are kept */
-
 struct file {
 	char *path;
 	bool gone;
@@ -48,7 +45,7 @@ static void add_file(struct user *u, const char *path, size_t len, bool gone)
 {
 	/* A file has several mappings, one after the other. */
 	struct file *last = u->count > 0 ? &u->files[u->count - 1] : NULL;
-	if (u->count >= MAPPED_FILES || (last && last->gone == gone && strlen(last->path) == len &&
+	if (u->count >= LIMIT_MAPPED_FILES || (last && last->gone == gone && strlen(last->path) == len &&
 	    strncmp(last->path, path, len) == 0))
 		return;
 	if (u->count == u->size) {
@@ -86,7 +83,7 @@ static void read_maps(struct user *u, const struct process *p, const char *const
 	char *line = NULL;
 	size_t size = 0, total = 0;
 	ssize_t n;
-	while (total < MAPPED_BYTES && (n = getline(&line, &size, maps)) > 0) {
+	while (total < LIMIT_MAPS_BYTES && (n = getline(&line, &size, maps)) > 0) {
 		total += (size_t)n;
 		line[n - 1] = '\0';
 		read_line(u, line, directories, count);

@@ -155,6 +155,47 @@ def test_mapped_by_many(daemon, root, running):
     assert len(reply["diagnosis"]["mapped"]) == 8
 
 
+MAPS = """
+import ctypes, sys
+mmap = ctypes.CDLL(None).mmap       # Python's own keeps a descriptor for each
+mmap.restype = ctypes.c_void_p
+def executable(path, times=1):
+    with open(path, "rb") as f:
+        for i in range(times):      # the kernel makes one of neighbours that are alike
+            assert mmap(None, ctypes.c_size_t(4096), 1 if i & 1 else 5, 2, f.fileno(), ctypes.c_long(0)) != 2**64 - 1
+%s
+print("here", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_more_files_than_are_kept(daemon, root, running):
+    create(daemon, "a", withoutPip=True)
+    site = site_packages(root / "a")
+    for i in range(4100):       # LIMIT_MAPPED_FILES is 4096
+        (site / f"{i}.bin").write_bytes(b"x")
+    running(["/usr/bin/python3", "-c", MAPS % f"for i in range(4100): executable(f'{site}/{{i}}.bin')"])
+    for i in range(4100):
+        (site / f"{i}.bin").unlink()
+    [finding] = diagnose(daemon, "a")["a"]
+    assert finding["kind"] == "stale" and " 4096 of its files " in finding["text"]
+
+
+@pytest.mark.parametrize("others", [10, 5000])
+def test_more_mappings_than_are_read(daemon, root, running, tmp_path, others):
+    """LIMIT_MAPS_BYTES are 4 MiB. What is mapped later comes first."""
+    create(daemon, "a", withoutPip=True)
+    deep = tmp_path / "/".join(["d" * 200] * 5)
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"x")
+    path = library(root / "a")
+    process = running(["/usr/bin/python3", "-c", MAPS % f"executable({str(path)!r}); executable({str(deep / 'file')!r}, {others})"])
+    with daemon.connect() as c:
+        replies = list(c.stream("Diagnose", name="a"))
+    told = [p["pid"] for p in replies[-1].get("diagnosis", {}).get("mapped", [])]
+    assert told == ([process.pid] if others == 10 else [])
+
+
 # --- its path ---
 
 @pytest.mark.parametrize("how", ["moved", "copied"])
