@@ -121,6 +121,7 @@ CASES = [(PYTHON, 0o002, {}), (PYTHON, 0o077, {"prompt": "it's \"p\" $x", "syste
          pytest.param(PYTHON_313, 0o077, {}, marks=pytest.mark.everywhere)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python,umask,options", CASES)
 def test_equals_venv(with_pip, tmp_path, python, umask, options):
     if python is None:

@@ -291,6 +291,7 @@ def waiting_python(tmp_path):
     return post, rebuilt_python(NEWEST, tmp_path / "python", text)
 
 
+@pytest.mark.slow
 def test_interrupt(cli, root, tmp_path):
     post, python = waiting_python(tmp_path)
     shown = terminal(cli, "create", "a", "-p", python)

@@ -10,7 +10,6 @@ import pytest
 
 from conftest import VarlinkError, interpreters
 from helpers import eventually, mounted, rebuilt_python, tree
-from test_inuse import running  # noqa: F401
 from test_rename import create, holding, install, refused, run, site_packages, works
 
 PYTHONS = interpreters()
@@ -44,7 +43,8 @@ def known(daemon, *names):
 
 # --- all is well ---
 
-@pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]], ids=lambda p: p.name)
+@pytest.mark.parametrize("python", [pytest.param(PYTHONS[0], id=PYTHONS[0].name, marks=pytest.mark.slow),
+                                    pytest.param(PYTHONS[-1], id=PYTHONS[-1].name)])
 def test_nothing_is_wrong(daemon, root, python):
     """Not with what venvd makes, nor with what others do; and looking changes nothing."""
     create(daemon, "a", python)
@@ -198,7 +198,7 @@ def test_more_mappings_than_are_read(daemon, root, running, tmp_path, others):
 
 # --- its path ---
 
-@pytest.mark.parametrize("how", ["moved", "copied"])
+@pytest.mark.parametrize("how", ["moved", pytest.param("copied", marks=pytest.mark.slow)])
 def test_by_hand_to_another_name(daemon, root, tmp_path, how):
     """As if it had been renamed, or cloned, by venvd."""
     create(daemon, "a")
@@ -428,6 +428,7 @@ def test_an_interrupted_repair_is_finished_by_the_next(start, root):
     assert holding(root / "b", f"{root}/a") == [] and not (root / "b/.venvd-repair").exists()
 
 
+@pytest.mark.slow
 def test_the_same_request_twice(start, root):
     daemon = start(root)
     create(daemon, "a")

@@ -194,7 +194,7 @@ def test_hostile_replies(foreign, tmp_path, terminal, encode, honest):
         assert asked == set(INTERFACE.methods), "methods that no command has asked"
 
 
-@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("terminal", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_hostile_errors(foreign, tmp_path, terminal):
     """Each error of both interfaces, and names of errors that nobody knows."""
     errors = [({"error": f"{i.name}.{name}", "parameters": fill(fields, name, 1)})

@@ -213,6 +213,7 @@ def test_many_deletes_and_the_way_out(start, tmp_path, what):
         assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_pool_that_finds_no_room(start, tmp_path):
     """It takes nothing of the reserve; what was ready is given out, and there is one answer when there is no more."""
     with small(tmp_path, "ext4") as where:

@@ -216,6 +216,7 @@ def test_roots(place, number):
 NAMES = [p for p in PAYLOADS if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", p)]
 
 
+@pytest.mark.slow
 def test_names(place):
     """No environment is called so; whoever tries, or has such a directory in the root, executes nothing."""
     root = place / "r"
@@ -242,6 +243,7 @@ def test_names(place):
             assert executed(place, NAMES) == set(), name
 
 
+@pytest.mark.slow
 def test_console_scripts_of_a_hostile_path(place):
     """pip's own, with the interpreter's path in their first lines, between double quotes where it has a blank."""
     with wire.running(place / "r") as daemon:

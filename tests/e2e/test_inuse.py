@@ -27,27 +27,6 @@ def refused(daemon, method, **parameters):
     return e.value
 
 
-@pytest.fixture
-def running():
-    """running(argv, ...): starts it, and returns when it has said something."""
-    started = []
-
-    def start(argv, **kwargs):
-        environment = {"PATH": "/usr/bin:/bin", **kwargs.pop("env", {})}
-        process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   env=environment, **kwargs)
-        started.append(process)
-        assert process.stdout.readline() == b"here\n"
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-
-
 def stop(process):
     process.stdin.close()
     process.wait()

@@ -557,6 +557,7 @@ def test_an_end_in_spite_of_a_stuck_worker(begin, root, tmp_path):
         assert sorted([*again.environments(), *[e["name"] for e in again.trash()]]) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_outlives_its_daemon(root, start, tmp_path):
     """LIMIT_LOCK_WAIT_MS: the next daemon waits for it, and then says who it is."""
     root.mkdir()

@@ -69,6 +69,7 @@ def prepared(start, tmp_path):
 
 # --- the way of a creation ---
 
+@pytest.mark.slow
 def test_first_and_later(start, root):
     """The daemon begins the default interpreter's image, with pip; this one asks for another. The first one brings what is missing, and says so; the second takes what is there, and says nothing."""
     daemon = pooled(start, root)
@@ -174,6 +175,7 @@ def test_the_default_interpreter_is_prepared_at_the_start(start, root):
         assert c.call("Status")["images"][0]["pool"] == 0
 
 
+@pytest.mark.slow
 def test_another_spelling_of_what_is_being_prepared(start, root):
     """The default interpreter's image is begun at the start; who asks for it under another name waits for it."""
     other = os.path.realpath(PYTHON)

@@ -271,6 +271,7 @@ def test_clear_that_fails_leaves_what_there_is(daemon, root, fake):
     works(root / "a")
 
 
+@pytest.mark.slow
 def test_what_is_left_is_looked_at_though_much_work_waits(start, root, fake):
     daemon = start(root, "-o", "jobs-running=1", "-o", "jobs-queued=1")
     made = create(daemon)

@@ -284,6 +284,7 @@ def test_a_prompt_that_was_asked_for_stays(daemon, root):
         assert said == f"({prompt}) \n"
 
 
+@pytest.mark.slow
 def test_shebangs_that_become_too_long(daemon, root, tmp_path):
     create(daemon, "a")
     install(root / "a", tmp_path)
@@ -313,6 +314,7 @@ def test_a_root_with_odd_characters(start, tmp_path):
         records_hold(env)
 
 
+@pytest.mark.slow
 def test_times_and_links_are_kept(daemon, root):
     """A compiled module is right only beside a source of its time; pip's files stay shared."""
     create(daemon, "one")
