@@ -197,10 +197,17 @@ static bool is_other(const struct look *l, const char *path)
 	return id.ino != l->source->id.ino || id.btime_ns != l->source->id.btime_ns;
 }
 
+/* Without a slash at its end, for its last component is the name that prompts had. */
 static void add_path(struct look *l, const char *path)
 {
-	if (l->ret->path_count < DIAGNOSE_PATHS && is_other(l, path))
-		l->ret->paths[l->ret->path_count++] = xstrdup(path);
+	size_t len = strlen(path);
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	_cleanup_free_ char *bare = xstrndup(path, len);
+	if (l->ret->path_count < DIAGNOSE_PATHS && is_other(l, bare)) {
+		l->ret->paths[l->ret->path_count++] = bare;
+		bare = NULL;
+	}
 }
 
 /* What a line of an activation script sets it to, if that is a plain path; owned, or NULL. */

@@ -35,6 +35,7 @@
 
 #define ASIDE ".venvd-repair"   /* in the tree, while it lasts */
 #define LINKS_MAX 64            /* of bin */
+#define HOPS_MAX 8              /* of links in bin */
 
 struct repair {
 	json_t *order;
@@ -116,14 +117,42 @@ static struct moving_file *add_file(struct moving *m, const char *path, const st
 	return file;
 }
 
-static bool is_python(const char *name)
+/* The version in "python3.11", "pypy3.9", "python" and the like; NULL: another program, as python3-config is. */
+static const char *version_of(const char *name)
 {
-	return strncmp(name, "python", 6) == 0 || strncmp(name, "pypy", 4) == 0;
+	const char *version = strncmp(name, "python", 6) == 0 ? name + 6 : strncmp(name, "pypy", 4) == 0 ? name + 4 : NULL;
+	return version && version[strspn(version, "0123456789.")] == '\0' ? version : NULL;
+}
+
+/* The last name in bin on the way from "python" out of it. */
+static void follow_python(int bin_fd, char ret[NAME_MAX + 1])
+{
+	char target[NAME_MAX + 1];
+	strcpy(ret, "python");
+	for (int hop = 0; hop < HOPS_MAX; hop++) {
+		ssize_t n = readlinkat(bin_fd, ret, target, sizeof(target) - 1);
+		if (n <= 0 || memchr(target, '/', (size_t)n))
+			return;
+		memcpy(ret, target, (size_t)n);
+		ret[n] = '\0';
+	}
+}
+
+/* Whether the link is one to the interpreter that is wanted: by its name, or because "python" leads through it. One to
+ * another version was put there by somebody who meant that. */
+static bool is_python(const char *name, const char *wanted, const char *last)
+{
+	const char *version = version_of(name);
+	wanted += strncmp(wanted, "pypy", 4) == 0 ? 4 : 0;
+	size_t len = version ? strlen(version) : 0;
+	return strcmp(name, last) == 0 || (version && strncmp(wanted, version, len) == 0 &&
+	    (len == 0 || wanted[len] == '.' || wanted[len] == '\0'));
 }
 
 /* Links of bin that lead out of it; those among themselves follow. */
-static int add_links(struct repair *r, const char *interpreter, struct moving *m, struct failure *f)
+static int add_links(struct repair *r, const char *wanted, const char *interpreter, struct moving *m, struct failure *f)
 {
+	char last[NAME_MAX + 1];
 	int fd = place_open(r->source.fd, "bin", O_RDONLY | O_DIRECTORY);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
 	char target[PATH_MAX];
@@ -133,8 +162,9 @@ static int add_links(struct repair *r, const char *interpreter, struct moving *m
 		cleanup_fd(&fd);
 		return failure_errno(f, "cannot read 'bin' of '%s'", r->source.name);
 	}
+	follow_python(fd, last);
 	while (m->count < LINKS_MAX && (e = readdir(dir))) {
-		if (!is_python(e->d_name) || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
+		if (!is_python(e->d_name, wanted, last) || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISLNK(st.st_mode))
 			continue;
 		ssize_t n = readlinkat(fd, e->d_name, target, sizeof(target) - 1);
 		if (n <= 0 || target[0] != '/')
@@ -197,7 +227,7 @@ static int mend_python(struct repair *r, const char *wanted, struct failure *f)
 		failure_done(f);
 		return 0;
 	}
-	if (add_links(r, interpreter.path, &moving, f) < 0)
+	if (add_links(r, wanted, interpreter.path, &moving, f) < 0)
 		return -1;
 	if (moving.count == 0)
 		return 0;               /* a copy of the old one */

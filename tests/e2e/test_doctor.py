@@ -258,6 +258,17 @@ def test_elsewhere(daemon, root, tmp_path):
     assert run("bash", "-euc", f". {install_dir}/bin/activate; echo $VIRTUAL_ENV") == f"{install_dir}\n"
 
 
+def test_a_path_with_a_slash_behind(daemon, root):
+    """As somebody wrote it by hand. Its name is not empty for that: 'deactivate () {' stays what it is."""
+    create(daemon, "a", withoutPip=True)
+    activate = root / "a" / "bin" / "activate"
+    activate.write_text(activate.read_text().replace(f"{root}/a", "/old/place/"))
+    before = activate.read_text()
+    assert repair(daemon, "a")[:2] == (["path"], [])
+    assert activate.read_text() == before.replace("/old/place", f"{root}/a").replace("(place) ", "(a) ")
+    assert run("bash", "-euc", f". {activate}; deactivate; echo good") == "good\n"
+
+
 # --- its Python ---
 
 def test_a_base_that_is_gone(daemon, root, tmp_path):
@@ -284,6 +295,20 @@ def test_a_base_that_is_gone(daemon, root, tmp_path):
     assert [line for line in cfg if str(tmp_path / "python") in line and not line.startswith("command = ")] == []
     assert diagnose(daemon) == {}
     assert daemon.environments()["a"]["interpreter"].startswith(os.path.dirname(NEWEST))
+
+
+def test_links_that_are_no_python(daemon, root, tmp_path):
+    """What only begins like it, and a Python that somebody else's version is, are not led elsewhere."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    create(daemon, "a", python, withoutPip=True)
+    others = {"python3-config": "/usr/bin/python3-config", "python-build": "/gone/python-build", "pypy-helper": "/gone/helper",
+              "python2": "/usr/bin/python2", "python3.1": "/usr/bin/python3.1"}
+    for name, target in others.items():
+        (root / "a/bin" / name).symlink_to(target)
+    shutil.rmtree(tmp_path / "python")
+    assert repair(daemon, "a")[:2] == (["interpreter"], [])
+    assert {name: os.readlink(root / "a/bin" / name) for name in others} == others
+    assert run(root / "a/bin/python", "-c", "import sys; print(sys.prefix)") == f"{root}/a\n"
 
 
 def test_no_other_python_fits(daemon, root, tmp_path):
