@@ -59,8 +59,10 @@ static int exec_on_path(const char *path, char **argv)
 		_cleanup_free_ char *file = len > 0 ? xasprintf("%.*s/%s", (int)len, path, argv[0])
 		                                    : xasprintf("./%s", argv[0]);
 		int one = exec_one(file, argv);
-		if (ours && one == ENOENT && lstat(file, &st) == 0)
+		if (ours && (one == ENOENT || one == ENOTDIR) && lstat(file, &st) == 0)
 			return ELIBBAD;
+		if (ours && one == EACCES && lstat(file, &st) == 0 && S_ISLNK(st.st_mode))
+			return EACCES;
 		if (one == EACCES)
 			why = EACCES;
 		else if (one != ENOENT && one != ENOTDIR && one != EISDIR && one != ENAMETOOLONG)
@@ -101,6 +103,11 @@ int cmd_run(int argc, char **argv)
 	_cleanup_place_ struct place place;
 	if (place_find(name, &place) != EXIT_DONE)
 		return EXIT_RUN_FAILED;
+	if (strchr(place.path, ':')) {
+		talk_error("cannot run anything in '%s': its path, '%s', has a ':' in it, which PATH cannot hold", name,
+		           place.path);
+		return EXIT_RUN_FAILED;
+	}
 	environment_activate(&place, name);
 	const char *path = getenv("PATH");
 	int why = strchr(*command, '/') ? exec_one(*command, command)

@@ -450,6 +450,39 @@ def test_run_never_takes_another_python(venvctl, environment, tmp_path):
     assert (r.returncode, r.stdout) == (126, "") and "interpreter does not exist" in lines(r.stderr)
 
 
+def test_run_never_takes_another_python_behind_what_is_closed(env, environment, tmp_path):
+    """The link leads through a file, or, for a user, into somebody else's home."""
+    made = environment("projA")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copy("/bin/true", closed / "python")
+    (made / "bin" / "file").symlink_to("/bin/true/python")
+    (made / "bin" / "home").symlink_to(closed / "python")
+    for name in ("file", "home"):
+        (tmp_path / name).write_text("#!/bin/sh\necho other\n")
+        (tmp_path / name).chmod(0o755)
+    who = {}
+    if os.geteuid() == 0:
+        for part in [tmp_path, *tmp_path.parents][:-2]:
+            part.chmod(part.stat().st_mode | 0o055)
+        who = {"user": 65534, "group": 65534, "extra_groups": []}
+    else:
+        closed.chmod(0)
+    for name, words in (("file", "interpreter does not exist"), ("home", "Permission denied")):
+        r = subprocess.run([VENVCTL, "run", "projA", name], env={**env, "PATH": str(tmp_path)}, capture_output=True,
+                           text=True, timeout=60, **who)
+        assert (r.returncode, r.stdout) == (126, "") and words in r.stderr, r
+    closed.chmod(0o700)
+
+
+def test_run_in_a_path_that_path_cannot_hold(venvctl, tmp_path, environment):
+    environment("projA", python="#!/bin/sh\necho ours\n")
+    other = tmp_path / "a:b"
+    (tmp_path / "envs").rename(other)
+    r = venvctl("run", "projA", "python", more_env={"VENVD_ROOT": str(other)})
+    assert (r.returncode, r.stdout) == (125, "") and "':'" in r.stderr
+
+
 def test_a_directory_is_no_environment(venvctl, root):
     (root / "src").mkdir()
     r = venvctl("run", "src", "true")
