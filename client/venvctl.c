@@ -9,6 +9,7 @@
  * look at the file system; the root is worked out when a verb first asks for it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -253,8 +254,18 @@ static void settings_from_environment(void)
 {
 	const char *socket = getenv("VENVD_SOCKET");
 	if (socket && *socket)
+/* Whoever closed one of the three would find our socket in its place, and read there what was for a terminal. What is
+ * written to it fails, and a command that is run has it closed again. */
+static void fill_standard(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", (fd ? O_RDONLY : O_WRONLY) | O_CLOEXEC) < 0)
+			return;
+}
+
 		settings.socket = path_absolute(socket);
 	const char *autostart = getenv("VENVD_AUTOSTART");
+	fill_standard();
 	settings.no_start = autostart && strcmp(autostart, "0") == 0;
 }
 

@@ -611,6 +611,19 @@ def test_full_disk(env, server):
     assert r.returncode == 1 and b"error: cannot write to standard output" in r.stderr
 
 
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&-", ">&- 2>/dev/null <&-"])
+def test_closed_output(env, server, closed):
+    """The socket does not take its place: that what was asked for could not be written is told."""
+    server(lambda call: ROWS)
+    assert subprocess.run(["/bin/sh", "-c", f'"$0" list {closed}', VENVCTL], env=env, timeout=60).returncode == 1
+
+
+def test_run_closes_what_was_closed(env, environment):
+    environment("projA", look="#!/bin/sh\n[ ! -e /proc/$$/fd/0 ] && echo closed\n")
+    r = subprocess.run(["/bin/sh", "-c", '"$0" run projA look <&-', VENVCTL], env=env, capture_output=True, timeout=60)
+    assert r.stdout == b"closed\n"
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("args, error, status, says", [
