@@ -21,7 +21,8 @@ int cmd_adopt(int argc, char **argv)
 		usage_error("no name can be made from '%s'; give one: venvctl adopt DIR NAME", path);
 	const char *rule = name_rule_broken(name);
 	if (rule) {
-		json_auto_t *why = json_pack("{s:s, s:s}", "name", name, "rule", rule);
+		_cleanup_free_ char *shown = text_printable(name);
+		json_auto_t *why = json_pack("{s:s, s:s}", "name", shown, "rule", rule);
 		return messages_refuse(ERROR_INVALID_NAME, why);
 	}
 	json_auto_t *parameters = json_object();

@@ -28,19 +28,26 @@ static void reply_cb(void *arg, const char *text, size_t len)
 	print_parameters(json_is_object(parameters) ? parameters : empty);
 }
 
-/* What a call needs of the daemon: see "started" in venvctl(1). */
-static enum session_need need_of(const char *method)
+/* What a call needs of the daemon: see "started" in venvctl(1). One that only reads may be repeated; of one that is
+ * not known here nothing is known. */
+static enum session_need need_of(const char *method, bool *ret_reads)
 {
-	static const struct { const char *name; enum session_need need; } needs[] = {
-		{ "Create", SESSION_CHANGE }, { "Delete", SESSION_CHANGE },
-		{ "Restore", SESSION_CHANGE }, { "Shutdown", SESSION_RUNNING },
+	static const char *const reading[] = {
+		"List", "Get", "ListTrash", "Watch", "Diagnose", "Prompt", "ListInterpreters", "FindInterpreter", "Status",
 	};
+	static const char *const changing[] = {
+		"Create", "Recreate", "Delete", "Protect", "Restore", "Adopt", "EmptyTrash", "Rename", "Clone", "Repair",
+		"AddInterpreter", "RemoveInterpreter",
+	};
+	*ret_reads = false;
 	if (strncmp(method, "io.venvd.", 9) == 0)
 		method += 9;
-	for (size_t i = 0; i < ARRAY_LENGTH(needs); i++)
-		if (strcmp(needs[i].name, method) == 0)
-			return needs[i].need;
-	return SESSION_READ;
+	for (size_t i = 0; i < ARRAY_LENGTH(reading); i++)
+		*ret_reads = *ret_reads || strcmp(reading[i], method) == 0;
+	for (size_t i = 0; i < ARRAY_LENGTH(changing); i++)
+		if (strcmp(changing[i], method) == 0)
+			return SESSION_CHANGE;
+	return strcmp(method, "Shutdown") == 0 ? SESSION_RUNNING : SESSION_READ;
 }
 
 static json_t *parse_parameters(const char *text)
@@ -70,13 +77,13 @@ int cmd_call(int argc, char **argv)
 		usage_error("'%s' cannot be a method", method);
 	json_auto_t *parameters = parse_parameters(argv[optind + 1]);
 
+	bool reads;
 	_cleanup_session_ struct session s = SESSION_CLOSED;
-	int status = session_open(&s, need_of(method));
+	int status = session_open(&s, need_of(method, &reads));
 	if (status != EXIT_DONE)
 		return s.absent ? session_say_absent() : status;
 	struct request q = { .method = method, .parameters = parameters, .more = more,
-	                     .wait_ms = LIMIT_CREATE_MS, .each = reply_cb };
-	q.repeatable = need_of(method) == SESSION_READ;
+	                     .wait_ms = LIMIT_CREATE_MS, .repeatable = reads, .each = reply_cb };
 	_cleanup_answer_ struct answer a;
 	if (session_call(&s, &q, &a))
 		return EXIT_DONE;

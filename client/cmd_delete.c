@@ -163,6 +163,13 @@ static bool ask(const struct deletion *d)
 	return talk_ask(question.data);
 }
 
+static int refuse_foreign(const char *name, const char *problem)
+{
+	_cleanup_free_ char *reason = xasprintf("it is not venvd's to delete: %s", problem ? problem : "foreign");
+	json_auto_t *why = json_pack("{s:s, s:s}", "name", name, "reason", reason);
+	return messages_refuse(ERROR_UNSUPPORTED, why);
+}
+
 static int print_dry_run(struct session *s, struct deletion *d)
 {
 	_cleanup_text_ struct text out = { 0 };
@@ -171,8 +178,11 @@ static int print_dry_run(struct session *s, struct deletion *d)
 		_cleanup_answer_ struct answer a;
 		bool there = session_get(s, d->names.name[i], &a);
 		json_t *environment = json_object_get(a.parameters, "environment");
+		const char *state = json_text(environment, "state");
 		if (there && json_is_true(json_object_get(environment, "protected")))
 			status = messages_refuse(ERROR_PROTECTED, environment);
+		else if (there && state && strcmp(state, "foreign") == 0)
+			status = refuse_foreign(d->names.name[i], json_text(environment, "problem"));
 		else if (there)
 			table_line(&out, d->names.name[i]);
 		else if (a.error != ERROR_NO_SUCH_ENVIRONMENT || !d->missing_ok)
@@ -195,6 +205,8 @@ static int delete_one(struct session *s, struct deletion *d, const char *name)
 	_cleanup_answer_ struct answer a;
 	if (d->force)
 		json_object_set_new(parameters, "force", json_true());
+	_cleanup_free_ char *quoted = talk_quote(name);
+	messages_in_use(xasprintf("venvctl delete --force%s %s", d->now ? " --now" : "", quoted));
 	if (session_change(s, "Delete", parameters, d->now ? LIMIT_CREATE_MS : 0, &a)) {
 		messages_warnings(a.parameters);
 		names_add(&d->done, name);

@@ -112,6 +112,7 @@ static int move(struct move *m)
 		status = copy(m);
 	if (status != EXIT_DONE)
 		return status;
+	messages_in_use(xasprintf("venvctl delete --force %s", m->old));
 	status = change(m, "Delete", json_pack("{s:s}", "name", m->old), m->old);
 	if (status != EXIT_DONE) {
 		talk_say("'%s' is in the root now, and the old one is where it was, called '%s'", m->name, m->old);
@@ -137,9 +138,9 @@ int cmd_move(int argc, char **argv)
 	if (!text)
 		usage_error("'%s' is not UTF-8", m.path);
 	const char *rule = name_rule_broken(m.name);
-	json_auto_t *why = rule ? json_pack("{s:s, s:s}", "name", m.name, "rule", rule) : NULL;
-	int status = why ? messages_refuse(ERROR_INVALID_NAME, why) : rule ? EXIT_USAGE :
-	    session_open(&m.session, SESSION_CHANGE);
+	_cleanup_free_ char *shown = text_printable(m.name);
+	json_auto_t *why = rule ? json_pack("{s:s, s:s}", "name", shown, "rule", rule) : NULL;
+	int status = rule ? messages_refuse(ERROR_INVALID_NAME, why) : session_open(&m.session, SESSION_CHANGE);
 	if (status == EXIT_DONE)
 		status = move(&m);
 	session_close(&m.session);

@@ -111,6 +111,22 @@ static void read_options(int argc, char **argv, struct recreate *r)
 	r->name = argv[optind];
 }
 
+/* The same once more, with --force. */
+static char *forced(const struct recreate *r)
+{
+	_cleanup_free_ char *name = talk_quote(r->name), *prompt = r->prompt ? talk_quote(r->prompt) : NULL;
+	struct text out = { 0 };
+	text_addf(&out, "venvctl recreate --force%s", r->all ? " --all" : "");
+	for (size_t i = 0; i < r->python_count; i++) {
+		_cleanup_free_ char *python = talk_quote(r->python[i]);
+		text_addf(&out, " -p %s", python);
+	}
+	if (prompt)
+		text_addf(&out, " --prompt %s", prompt);
+	text_addf(&out, " %s", name);
+	return out.data;
+}
+
 int cmd_recreate(int argc, char **argv)
 {
 	struct recreate r = { 0 };
@@ -125,6 +141,7 @@ int cmd_recreate(int argc, char **argv)
 	int status = session_open(&s, SESSION_CHANGE);
 	if (status != 0)
 		return status;
+	messages_in_use(forced(&r));
 	struct making making = { .name = r.name, .doing = "recreating", .done = "recreated" };
 	_cleanup_answer_ struct answer a;
 	if (making_ask(&s, &making, "Recreate", parameters, &a, &status)) {

@@ -40,6 +40,8 @@ int cmd_rename(int argc, char **argv)
 	json_auto_t *parameters = from_to(from, to);
 	if (force)
 		json_object_set_new(parameters, "force", json_true());
+	_cleanup_free_ char *quoted = talk_quote(from), *other = talk_quote(to);
+	messages_in_use(xasprintf("venvctl rename --force %s %s", quoted, other));
 	_cleanup_answer_ struct answer a;
 	if (!session_change(&s, "Rename", parameters, LIMIT_CREATE_MS, &a))
 		return messages_report(&s, &a, from);

@@ -14,6 +14,7 @@
 
 struct emptying {
 	int64_t before_us;      /* only what was deleted before; 0: all */
+	int64_t last_us;        /* when the last of them was deleted */
 	bool dry_run;
 	size_t count;
 	struct text names;      /* a line each */
@@ -44,6 +45,7 @@ static void collect_cb(void *arg, const char *text, size_t len)
 	int64_t deleted = row_integer(row_field(&row, "deletedAt"));
 	if (name && (e->before_us == 0 || deleted < e->before_us)) {
 		e->count++;
+		e->last_us = deleted > e->last_us ? deleted : e->last_us;
 		_cleanup_free_ char *line = xstrndup(name->value, name->len);
 		table_line(&e->names, line);
 	}
@@ -96,6 +98,9 @@ static int empty_run(struct session *s, struct emptying *e)
 		talk_say("nothing was removed");
 		return EXIT_REFUSED;
 	}
+	/* What was deleted while the question stood there is none of those that it was about. */
+	if (e->before_us == 0)
+		e->before_us = e->last_us + 1;
 	return empty(s, e);
 }
 

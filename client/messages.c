@@ -54,7 +54,7 @@ static const struct message messages[ERROR_COUNT] = {
 	[ERROR_BUSY] = { .what = "<'{name}' is busy: >{reason}" },
 	[ERROR_IN_USE] = {
 		.what = "'{name}' is in use: {reason}",
-		.hint = "venvctl {verb} --force {name}",
+		.hint = "<{!forced}>",
 	},
 	[ERROR_PROTECTED] = { .what = "'{name}' is protected", .hint = "venvctl unprotect {name}" },
 	[ERROR_OVERFLOW] = { .what = "more has happened than was read", .hint = "venvctl events" },
@@ -104,6 +104,8 @@ static const enum exit_status transport_status[] = {
 	[CALL_TOO_BIG] = EXIT_USAGE,
 };
 
+static char *forced;            /* see messages_in_use() */
+
 /* What templates can speak of. */
 struct facts {
 	const json_t *parameters;
@@ -120,8 +122,8 @@ static const char *fact(const struct facts *f, const char *key)
 		return f->name;
 	if (strcmp(key, "error") == 0)
 		return f->error;
-	if (strcmp(key, "verb") == 0)
-		return verb_running();
+	if (strcmp(key, "forced") == 0)
+		return forced;
 	return strcmp(key, "root") == 0 ? settings_root() : NULL;
 }
 
@@ -297,6 +299,12 @@ int messages_refuse(enum error_code error, json_t *parameters)
 	struct facts f = { .parameters = parameters };
 	say(&messages[error], &f, NULL);
 	return (int)error_exit_status(error);
+}
+
+void messages_in_use(char *command)
+{
+	free(forced);
+	forced = command;
 }
 
 void messages_warnings(const json_t *parameters)

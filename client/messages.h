@@ -14,6 +14,9 @@ int messages_report(struct session *, const struct answer *, const char *name);
 /* The same for an error of our own making; parameters are borrowed. */
 int messages_refuse(enum error_code, json_t *parameters);
 
+/* The command that does it all the same, for the hint where the answer is InUse; takes it. */
+void messages_in_use(char *command);
+
 /* The warnings of a good answer, on stderr. */
 void messages_warnings(const json_t *parameters);
 #endif

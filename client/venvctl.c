@@ -226,11 +226,6 @@ const struct verb *verb_find(const char *name)
 	return NULL;
 }
 
-const char *verb_running(void)
-{
-	return running ? running->name : NULL;
-}
-
 static int unknown_verb(const char *name)
 {
 	const char *names[64];
@@ -254,6 +249,11 @@ static void settings_from_environment(void)
 {
 	const char *socket = getenv("VENVD_SOCKET");
 	if (socket && *socket)
+		settings.socket = path_absolute(socket);
+	const char *autostart = getenv("VENVD_AUTOSTART");
+	settings.no_start = autostart && strcmp(autostart, "0") == 0;
+}
+
 /* Whoever closed one of the three would find our socket in its place, and read there what was for a terminal. What is
  * written to it fails, and a command that is run has it closed again. */
 static void fill_standard(void)
@@ -263,14 +263,9 @@ static void fill_standard(void)
 			return;
 }
 
-		settings.socket = path_absolute(socket);
-	const char *autostart = getenv("VENVD_AUTOSTART");
-	fill_standard();
-	settings.no_start = autostart && strcmp(autostart, "0") == 0;
-}
-
 int main(int argc, char **argv)
 {
+	fill_standard();
 	frame_memory();
 	settings_from_environment();
 	if (argc > 0)

@@ -46,7 +46,6 @@ struct verb {
 };
 const struct verb *verb_table(size_t *ret_count);
 const struct verb *verb_find(const char *name);        /* by name or alias; NULL */
-const char *verb_running(void);                         /* the name of the one that runs */
 
 /*
  * As getopt_long, with the global options taken care of: returns the next option of the verb

@@ -626,11 +626,19 @@ def test_run_closes_what_was_closed(env, environment):
 
 # --- answers -------------------------------------------------------------------------------------
 
+IN_USE = b'{"error":"io.venvd.InUse","parameters":{"name":"x","reason":"why"}}'
+
+
 @pytest.mark.parametrize("args, error, status, says", [
     (["show", "x"], b'{"error":"io.venvd.NoSuchEnvironment","parameters":{"name":"x"}}', 3, "error: no environment 'x'\n"),
     (["create", "x"], b'{"error":"io.venvd.AlreadyExists","parameters":{"name":"x","state":"ready"}}', 4, "exists already"),
     (["delete", "x"], b'{"error":"io.venvd.Busy","parameters":{"name":"x","reason":"why"}}', 5, "'x' is busy: why"),
     (["create", "x"], b'{"error":"org.varlink.service.PermissionDenied"}', 7, "permission denied"),
+    (["rename", "x", "y"], IN_USE, 5, "hint: venvctl rename --force x y\n"),
+    (["delete", "x"], IN_USE, 5, "hint: venvctl delete --force x\n"),
+    (["delete", "-y", "--now", "x"], IN_USE, 5, "hint: venvctl delete --force --now x\n"),
+    (["recreate", "x", "-p", ">=3.9", "--all", "-p", "3.8", "--prompt", ""], IN_USE, 5,
+     "hint: venvctl recreate --force --all -p '>=3.9' -p 3.8 --prompt '' x\n"),
     (["restore", "x"], b'{"error":"io.venvd.NotInTrash","parameters":{"name":"x"}}', 3, "hint: venvctl list --trash"),
     (["create", "x"], b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2",'
      b'"package":"python3.11-venv"}}', 1, "hint: sudo apt-get install python3.11-venv\n"),
@@ -650,6 +658,42 @@ def test_errors(venvctl, server, args, error, status, says):
     r = venvctl(*args)
     assert (r.returncode, r.stdout) == (status, "")
     assert says in lines(r.stderr)
+
+
+def test_no_hint_where_no_command_helps(venvctl, server):
+    server(lambda call: IN_USE + b"\0")
+    assert venvctl("create", "x", "--clear").stderr == "error: 'x' is in use: why\n"
+
+
+@pytest.mark.parametrize("method, times", [("Recreate", 1), ("EmptyTrash", 1), ("FromTheFuture", 1), ("Get", 2)])
+def test_call_repeats_only_what_reads(env, root, method, times):
+    """The daemon goes away before it answers, having done it perhaps."""
+    (root / ".venvd").mkdir(mode=0o700)
+    calls = []
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(root / ".venvd", os.O_PATH)
+        listener.bind(f"/proc/self/fd/{here}/io.venvd")
+        os.close(here)
+        listener.listen(8)
+
+        def serve():
+            while True:
+                try:
+                    with listener.accept()[0] as c:
+                        calls.append(c.recv(65536))
+                except OSError:
+                    return
+
+        threading.Thread(target=serve, daemon=True).start()
+        r = subprocess.run([VENVCTL, "call", method, '{"name":"x"}'], env=env, capture_output=True, timeout=60)
+        listener.shutdown(socket.SHUT_RDWR)
+    assert r.returncode == 6 and len(calls) == times, (r, calls)
+
+
+@pytest.mark.parametrize("args", [["create", b"\xff"], ["move", "/x", b"\xff"], ["adopt", "/x", b"\xff"]])
+def test_names_that_are_not_utf8(env, args):
+    r = subprocess.run([VENVCTL, *args], env=env, capture_output=True, timeout=60)
+    assert r.returncode in (1, 2) and rb"error: '\xff' cannot be the name of an environment: " in r.stderr, r
 
 
 def test_did_you_mean(venvctl, server):
