@@ -45,6 +45,7 @@ import variants  # noqa: E402
 OFF, EXACT, DICE, FREE = range(4)
 ENTRY = "a~1"
 ENTRIES = 24                    # that the pool holds
+TOGETHER = 16                   # trials, after which everything outside is looked at
 RECORD = {"name": "a", "id": "x" * 16}
 
 
@@ -100,6 +101,7 @@ class World:
         self.state.top = os.fsencode(self.top)
         self.state.link = os.fsencode(self.links / "link")
         self.env = {**os.environ, "LD_PRELOAD": str(shim), "RACE_STATE": str(state_file)}
+        self.look = lambda: None        # whoever has trials that have not been looked at
         self.furnish()
 
     def furnish(self):
@@ -187,6 +189,7 @@ class World:
                 (self.state_dir / "stage").mkdir()
             else:
                 self.refill()
+            self.look()         # while it is known how everything was
             self.mirror()
         if order.setup:
             order.setup(self)
@@ -211,6 +214,19 @@ class World:
     # --- looking ---
 
     def check(self):
+        """After each trial: what is where orders work. The rest is looked at by check_all()."""
+        self._no_canary(skip=("pool", "images"))
+
+    def _no_canary(self, skip=()):
+        for directory in (self.root, self.links):
+            for path, names, files in os.walk(directory):
+                if path == str(self.state_dir):
+                    names[:] = [n for n in names if n not in skip]
+                if "canary" in files:
+                    raise Violation(f"'{os.path.relpath(path, self.top)}' has what is from outside")
+
+    def check_all(self):
+        """Nothing that was done since the last time has changed anything outside."""
         for path, before in self.before.items():
             now = facts(path)
             if now != before:
@@ -218,10 +234,7 @@ class World:
                            for p in sorted({*before, *now}) if before.get(p) != now.get(p)]
                 self.before[path] = now
                 raise Violation(f"changed: {changed[:4]}")
-        for directory in (self.root, self.links):
-            for path, _, files in os.walk(directory):
-                if "canary" in files:
-                    raise Violation(f"'{os.path.relpath(path, self.top)}' has what is from outside")
+        self._no_canary()
 
 
 # --- the orders: what is there before, what is asked, what must be so afterwards ---
@@ -459,20 +472,42 @@ class Run:
 
     def __init__(self, world, name):
         self.name, self.trial, self.top = name, Trial(world, name), world.top
-        self.counts, self.violations, self.raced = collections.Counter(), [], collections.Counter()
+        self.counts, self.violations = collections.Counter(), []
+        self.together = []      # trials since everything outside was looked at
+        world.look = self.look
 
     def attempt(self, kind, place, link, how, **state):
+        races = self._attempt(place, link, how, state)
+        self.counts[kind] += races
+        self.counts["trials"] += 1
+        self.together.append((place, link, how, state))
+        if len(self.together) >= TOGETHER:
+            self.look()
+        return races
+
+    def _attempt(self, place, link, how, state, look=False):
         world = self.trial.world
         try:
             races = self.trial.race(place, link, **state)
+            if look:
+                world.check_all()
         except Violation as e:
             races = world.state.races
             self.violations.append(f"{self.name}, '{place}' a link to '{os.path.relpath(link, self.top)}', {how} "
                                    f"({world.state.call.decode()}): {e}")
-        self.counts[kind] += races
-        self.counts["trials"] += 1
-        self.raced[place] += races
         return races
+
+    def look(self):
+        """Everything outside; if it is not as it was, each of those trials is done once more, and looked at alone."""
+        together, self.together = self.together, []
+        try:
+            self.trial.world.check_all()
+        except Violation as e:
+            known = len(self.violations)
+            for one in together:
+                self._attempt(*one, look=True)
+            if len(self.violations) == known:
+                self.violations.append(f"{self.name}, one of {[(place, how) for place, _, how, _ in together]}: {e}")
 
     def exact(self, every, first=0, places=None):
         order, number = ORDERS[self.name], 0
@@ -485,6 +520,7 @@ class Run:
                         if (number + first) % every == 0:
                             self.attempt("exact", place, target, f"call {call} of {calls}, {'and back' if back else 'it stays'}",
                                          mode=EXACT, target=call, back=back)
+        self.look()
         return calls
 
     def dice(self, seed, until, kind="dice", mode=DICE):
@@ -498,6 +534,7 @@ class Run:
             place = chance.choice(places)
             number = chance.getrandbits(62) | 1
             self.attempt(kind, place, chance.choice(targets(self.trial.world, place)), f"{kind} {number}", mode=mode, dice=number)
+        self.look()
 
 
 # --- all of it ---
