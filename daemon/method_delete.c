@@ -413,10 +413,17 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 	venvd_stop_if_idle(v);
 }
 
-/* What lies elsewhere goes back to its own place, whatever it is called. Answered; true if it is such. */
-static bool restore_refuse_place(struct request *r, const struct environment *env)
+/* What lies elsewhere goes back to its own place, whatever it is called, if no other one is there, or is being made there.
+ * Answered; true if refused. */
+static bool restore_refuse_place(const struct venvd *v, struct request *r, const struct environment *env, bool renamed)
 {
-	if (env->location == NULL)
+	const struct environment *there = env->location != NULL ? index_get_location(v->index, env->location) : NULL;
+	if (!renamed && there != NULL && strcmp(there->location, env->location) == 0) {
+		request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", there->name, "state",
+		    environment_state_name(there->state)));
+		return true;
+	}
+	if (!renamed || env->location == NULL)
 		return false;
 	_cleanup_free_ char *reason = xasprintf("it lies at '%s' and is restored under its own name; venvctl rename changes it",
 	    env->location);
@@ -440,7 +447,7 @@ void method_restore(struct venvd *v, struct request *r)
 		return;
 	}
 	bool renamed = to != NULL && strcmp(to, name) != 0;
-	if ((renamed && restore_refuse_place(r, env)) || relocation_refuse_taken(v, r, renamed ? to : name))
+	if (restore_refuse_place(v, r, env, renamed) || relocation_refuse_taken(v, r, renamed ? to : name))
 		return;
 	if (renamed) {
 		if (!method_refuse_root(v, r))

@@ -239,6 +239,10 @@ class World:
                 found.append(had if had.state == "missing" else had.but(state="missing", missing_since=now))
             elif had.state == env.state == "ready" and env.label not in names:
                 found.append(env.but(id=had.id, protected=had.protected))
+        # One that was carried away and came back is what it was, though something else had its name meanwhile.
+        known = {e.label: e for e in before.live.values()}
+        found += [known[e.label].but(name=n, state="ready") for n, e in world.live.items()
+                  if e.state == "ready" and e.id is None and e.label in known]
         return world.put(*found)
 
     def come(self, env, name):
