@@ -95,15 +95,17 @@ static void follow_end(struct following *f)
 	free(f);
 }
 
-/* One that is being renamed is in the trash or in the root, and then under its old name or the new one. */
+/* One that is being renamed is in the trash or in the root, and then under its old name or the new one. What was made or restored
+ * a moment before the end is in the root, though its row does not say so yet. */
 static void follow_want(struct following *f, struct entries *names, const struct environment *env)
 {
-	if (env->location != NULL || env->ino == 0 || env->intent != INTENT_NONE || env->busy != NULL)
+	if (env->location != NULL || env->ino == 0 || (env->intent != INTENT_NONE && env->intent != INTENT_CLAIM) ||
+	    env->busy != NULL)
 		return;
-	bool trashed = env->state == STATE_TRASHED;
-	if ((trashed && env->new_name == NULL) || (!trashed && entries_ino(names, env->name) == env->ino))
+	bool renamed = env->state == STATE_TRASHED && env->new_name != NULL;
+	if (!renamed && entries_ino(names, env->name) == env->ino)
 		return;
-	const char *name = trashed ? env->new_name : entries_name(names, env->ino);
+	const char *name = renamed ? env->new_name : entries_name(names, env->ino);
 	if (name != NULL && entries_ino(names, name) == env->ino)
 		json_object_set_new(f->wanted, name, json_string(env->id));
 }

@@ -270,6 +270,22 @@ def test_renamed_while_it_was_off(daemon, start, root):
     assert set(found) == {"new"} and found["new"]["state"] == "ready" and found["new"]["origin"] == "created"
 
 
+@pytest.mark.parametrize("how", ["made", "restored"])
+def test_renamed_before_its_row_said_that_it_is_there(daemon, start, root, how):
+    """The row follows the answer; killed in between, and renamed by hand then, it is the same one."""
+    daemon.call("Create", name="first", python=SYSTEM, withoutPip=True)
+    made = daemon.call("Create", name="old", python=SYSTEM, withoutPip=True)["environment"]
+    if how == "restored":
+        daemon.call("Delete", name="old")
+        daemon.call("Protect", name="first")    # waits for the catalog
+        daemon.call("Restore", name="old")
+    daemon.kill()
+    (root / "old").rename(root / "new")
+    found = start(root).environments()
+    assert set(found) == {"first", "new"} and found["new"]["id"] == made["id"]
+    assert (found["new"]["state"], found["new"]["origin"]) == ("ready", "created")
+
+
 def test_replaced_while_it_was_off(daemon, start, root):
     """By an environment: it is the same one, made anew, as it is under a daemon that watches. By anything else: it is gone."""
     made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True, prompt="old")["environment"]

@@ -22,6 +22,9 @@ KINDS = ("create", "create", "recreate", "delete", "delete", "purge", "restore",
 DELTAS = tuple(sign * hours * DAY // 24 for sign in (1, -1) for hours in (1, 25, 8 * 24, 400 * 24))
 REFUSED = {"NoSpace", "Failed"}         # what may be said when a worker is killed or the disk is full, and nothing is done
 LEAVING = "it is being removed for good"        # said of what is in the trash's list no more, while its files go
+# The row that says of an answered rename or restore that it is over follows the answer; of a directory that is carried away in
+# between nobody knows its name any more.
+TAKING = {"remove", "replace", "carry"}
 REQUESTS = 24                           # as many calls are remembered here
 # About as many calls that change something does one take that is not refused.
 REACH = {"create": 30, "create_elsewhere": 18, "recreate": 45, "delete": 12, "purge": 40, "restore": 8, "restore_as": 44,
@@ -43,6 +46,8 @@ class Session:
         self.requests = []
         self.number = 0
         self.soft = set()           # labels of what was adopted, and whose row may not be on the disk yet
+        self.fresh = False          # what was done last has a row that may not say so yet
+        self.taken = False          # and its directory was taken away
         self.full_disk = False
         self.counts = {}
 
@@ -184,6 +189,8 @@ class Session:
     def _done(self, op, reply):
         if op.method not in ("Restore", "EmptyTrash"):
             self.soft = set()       # what nobody waits for goes along with what somebody does
+            self.taken = self.fresh = False
+        self.fresh = self.fresh or op.method in ("Create", "Recreate", "Restore", "Rename", "Clone")
         row = reply.get("environment") or ({"id": ""} if op.method == "Delete" else None)
         self._remember(op, row)
 
@@ -295,6 +302,7 @@ class Session:
         self.house.ask(Op("Status", {}), connection)        # it is served, so what it says next comes before what we say
         connection.send(op.method, op.wire())
         connection.close()
+        self.fresh = True
         self.house.barrier()
         worlds = self._after(self.world, op, None, None)
         # Only what makes something is given up without its caller; what has an id never.
@@ -339,6 +347,7 @@ class Session:
             self.soft = set()
         self.requests = [r for r in self.requests if r.lasting]     # a full disk remembers nothing
         worlds = [w.started(self.house.now()) for w in worlds]
+        self.fresh = True
         self.house.again()
         self.house.quiet()
         chosen = self._settle(worlds, True, used)
@@ -350,10 +359,8 @@ class Session:
         self.full(False)
         self.house.idle()
         self.house.leaks()
-        if hands and how != "term":
-            # The row that says of an answered rename or restore that it is over follows the answer; of a directory that is
-            # carried away in between nobody knows its name any more.
-            self._tick(("Create", "purge"))
+        if how != "term":
+            self._taken({hand[0] for hand in hands})
         self.house.hang_up()
         self.house.terminate() if how == "term" else self.house.kill(workers=how == "all")
         before = self.world
@@ -370,6 +377,7 @@ class Session:
         op = self.op(*op)
         if op is None:
             return
+        self._taken()
         house.arm(1 + (at - 1) % REACH[kind], KILL_AFTER if after else KILL_BEFORE, 0, both)
         answer, reply = house.ask(op)
         fired = house.state.fired
@@ -434,6 +442,11 @@ class Session:
         else:
             self._remember_if(op, worlds, chosen)
 
+    def _taken(self, hands=()):
+        """Before a kill: the rows that nobody waits for, where they will be missed."""
+        if self.taken or (self.fresh and TAKING & set(hands)):
+            self._tick(("Create", "purge"))
+
     def worker(self):
         """The resident worker is killed while nothing is under way."""
         self.house.kill_worker()
@@ -443,6 +456,7 @@ class Session:
     def hand(self, kind, name, to, apt=False):
         after = self.hands.do(self.world, f"{kind}{self.number}", kind, name, to, apt)
         if after is not None:
+            self.taken = self.taken or (self.fresh and kind in TAKING)
             before = self.world
             self.count(f"by hand: {kind}")
             self._settle(self._either(after), True, self._used(after, before))
@@ -467,6 +481,7 @@ class Session:
         thread = threading.Thread(target=lambda: result.append(self.house.ask(call)))
         thread.start()
         after = self.hands.do(self.world, f"{hand[0]}{self.number}", *hand)
+        self.taken = self.taken or (self.fresh and hand[0] in TAKING)
         thread.join()
         answer, reply = result[0]
         before = self.world
@@ -521,6 +536,7 @@ class Session:
             answer, reply = self.house.ask(Op("Delete" if method == "purge" else method, {"name": "tick", **more}))
             if answer != "done":
                 raise Violation(f"{method} tick is answered {answer} {reply}")
+        self.taken = self.fresh = False
 
     def finish(self):
         """The end of a run: all of it once more, and nobody stays."""
