@@ -177,6 +177,9 @@ class World:
         if (self.top / "lost").exists():
             wipe(self.top / "lost")
 
+    def entries(self):
+        return len(os.listdir(self.state_dir / "pool" / self.fill_order["bucket"]))
+
     def prepare(self, order):
         for path in (self.state_dir, self.state_dir / "stage", self.state_dir / "trash", self.top / "elsewhere"):
             path.mkdir(exist_ok=True)
@@ -351,12 +354,12 @@ ORDERS = {
                       away, pool=True, places=(*STATE, *NAMED, *STAGED, *TRASHED, *POOL)),
     "fill": Order("fill", "order", lambda w: {k: v for k, v in w.fill_order.items() if k != "op"} | {"linkMode": "auto", "count": 2},
                   no_a, None, pool=True, places=(*STATE, *STAGED, *POOL)),
-    "evict": Order("evict", "order", lambda w: {"buckets": [{"bucket": w.fill_order["bucket"], "keep": ENTRIES - 2}], "images": []},
+    "evict": Order("evict", "order", lambda w: {"buckets": [{"bucket": w.fill_order["bucket"], "keep": w.entries() - 2}], "images": []},
                    no_a, None, pool=True, places=(*STATE, *STAGED, *POOL)),
     "clone": Order("clone", "order", source, lambda w: w.a(), as_b, places=(*STATE, *NAMED, *STAGED, "b")),
     "rename": Order("rename", "order", source, lambda w: w.a(), away, places=(*STATE, *NAMED, ".venvd/stage/*", "b")),
-    "move": Order("rename", "order", lambda w: source(w, location=f"{w.top}/elsewhere/parent/env"), elsewhere, away_elsewhere,
-                  places=(*STATE, *BESIDE, ".venvd/stage/*", "b")),
+    "clone elsewhere": Order("clone", "order", lambda w: source(w, location=f"{w.top}/elsewhere/parent/env"), elsewhere, as_b,
+                             places=(*STATE, *BESIDE, *STAGED, "b")),
     "doctor": Order("diagnose", "order", lambda w: {"environments": [{k: v for k, v in source(w).items() if k in ("path", "source")}]},
                     lambda w: w.a(), None, places=("", *NAMED, "a/lib/*")),
     "doctor --fix": Order("repair", "order", repairing, lambda w: w.a(), None, places=(*STATE, *NAMED, "a/.venvd-repair"), changes=True),
