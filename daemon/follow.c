@@ -9,6 +9,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "operation.h"
 #include "paths.h"
 #include "relocation.h"
 #include "store.h"
@@ -83,6 +84,7 @@ struct following {
 	struct venvd *venvd;
 	json_t *wanted;         /* name of a directory -> id of the row that may be it */
 	json_t *found;          /* the same, of those that are */
+	uint64_t asked;         /* since when somebody is looking at them (operation_moment()) */
 	void (*done)(void *arg);
 	void *arg;
 };
@@ -139,26 +141,57 @@ static void follow_frame(const char *kind, const json_t *frame, void *arg)
 	}
 }
 
+static bool follow_has(const struct following *f, const struct environment *env)
+{
+	const char *name;
+	json_t *id;
+	json_object_foreach(f->found, name, id)
+		if (strcmp(json_string_value(id), env->id) == 0)
+			return true;
+	return false;
+}
+
+/* Not what somebody has had since it was looked at; and not to the name of one that keeps it: that is somebody's by now, or
+ * lies elsewhere. Of any other the directory is not there, for ours is. */
+static bool follow_may(const struct following *f, const char *name, const json_t *id)
+{
+	const struct environment *env = index_get_id(f->venvd->index, json_string_value(id));
+	const struct environment *there = index_get(f->venvd->index, name);
+	if (env == NULL || operation_has_had(env, f->asked))
+		return false;
+	return there == NULL || there == env || follow_has(f, there) ||
+	    (there->location == NULL && !operation_has_had(there, f->asked));
+}
+
+/* Who stays keeps another one from following, and so on. */
+static void follow_leave_out(struct following *f)
+{
+	const char *name;
+	json_t *id;
+	void *next;
+	for (bool changed = true; changed;) {
+		changed = false;
+		json_object_foreach_safe(f->found, next, name, id) {
+			if (follow_may(f, name, id))
+				continue;
+			json_object_del(f->found, name);
+			changed = true;
+		}
+	}
+}
+
 /* All give up their names before the first gets another one. */
 static void follow_rename(struct following *f)
 {
 	struct venvd *v = f->venvd;
 	const char *name;
 	json_t *id;
+	follow_leave_out(f);
 	json_object_foreach(f->found, name, id) {
-		struct environment *env = index_get_id(v->index, json_string_value(id));
 		struct environment *there = index_get(v->index, name);
-		/* Its directory is not there: ours is. It may be one that follows, too. */
-		if (there != NULL && there != env && there->busy == NULL) {
-			bool follows = false;
-			const char *other;
-			json_t *other_id;
-			json_object_foreach(f->found, other, other_id)
-				follows = follows || strcmp(json_string_value(other_id), there->id) == 0;
-			if (!follows) {
-				store_drop(v->store, there->id, NULL, NULL, NULL);
-				index_remove(v->index, there);
-			}
+		if (there != NULL && !follow_has(f, there)) {
+			store_drop(v->store, there->id, NULL, NULL, NULL);
+			index_remove(v->index, there);
 		}
 	}
 	size_t count = json_object_size(f->found), n = 0;
@@ -190,7 +223,7 @@ static void follow_looked(enum error_code code, const json_t *result, void *arg)
 void follow_begin(struct venvd *v, struct entries *names, void (*done)(void *arg), void *arg)
 {
 	struct following *f = xcalloc(1, sizeof(*f));
-	*f = (struct following){ v, json_object(), json_object(), done, arg };
+	*f = (struct following){ v, json_object(), json_object(), operation_moment(), done, arg };
 	follow_look(f, names);
 	json_t *targets = json_array();
 	const char *name;
