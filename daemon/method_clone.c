@@ -18,6 +18,7 @@
 #include "replay.h"
 #include "retention.h"
 #include "store.h"
+#include "watch.h"
 
 struct cloning {
 	struct relocation relocation;   /* of the new one */
@@ -28,6 +29,7 @@ static void cloning_end(struct cloning *c)
 {
 	struct venvd *v = c->relocation.op.venvd;
 	c->source->busy = NULL;
+	watch_ended(v->watch, c->source);
 	free(c->relocation.entry);
 	free(c);
 	venvd_stop_if_idle(v);

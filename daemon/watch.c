@@ -55,6 +55,9 @@ struct watch {
 	struct entries *names;  /* of the look under way: what is there */
 	json_t *considered;     /* names of the look under way */
 	json_t *attempts;       /* of those that are inspected, as in dirty */
+	json_t *known;          /* those of them that had a row then ... */
+	bool at_bases;          /* ... as all have that are inspected because of their base */
+	json_t *missed;         /* ids of those that were busy then */
 	struct bases *bases;
 	TAILQ_HEAD(deferrals, deferred) deferred;
 };
@@ -88,6 +91,7 @@ static void watch_go_on(struct watch *w, bool ends)
 static void watch_look_begins(struct watch *w)
 {
 	w->looking = true;
+	w->at_bases = false;
 	w->asked = operation_moment();
 }
 
@@ -96,6 +100,7 @@ static void watch_look_ends(struct watch *w)
 	entries_clear(w->names);
 	json_array_clear(w->considered);
 	json_object_clear(w->attempts);
+	json_object_clear(w->known);
 	w->looking = false;
 	watch_arm(w);
 	watch_go_on(w, false);
@@ -121,13 +126,36 @@ static void watch_again(void *arg)
 	watch_arm(w);
 }
 
+/* An operation has had it since it was asked for, and knows better, or has seen nothing of its directory. */
+static void watch_look_once_more(struct watch *w, const char *name)
+{
+	json_t *attempt = json_object_get(w->attempts, name);
+	json_object_set_new(w->dirty, name, attempt != NULL ? json_incref(attempt) : json_integer(0));
+}
+
+/* Whether that holds for what a worker has seen of it. One whose row has gone meanwhile is no stranger. */
+static bool watch_is_stale(struct watch *w, const char *name)
+{
+	const struct index *index = w->venvd->index;
+	bool elsewhere = name[0] == '/';
+	const struct environment *env = elsewhere ? index_get_location(index, name) : index_get(index, name);
+	bool had_row = w->at_bases || json_object_get(w->known, name) != NULL;
+	if (env != NULL ? !operation_has_had(env, w->asked) : elsewhere || !had_row)
+		return false;
+	if (w->at_bases && env != NULL)
+		bases_again(w->bases, env->interpreter);
+	else if (!elsewhere)
+		watch_look_once_more(w, name);
+	return true;
+}
+
 static void watch_saw(struct watch *w, const json_t *found)
 {
 	struct venvd *v = w->venvd;
 	const char *name = json_string_value(json_object_get(found, "name"));
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
-	if (name == NULL || kind == NULL)
+	if (name == NULL || kind == NULL || watch_is_stale(w, name))
 		return;
 	if (env != NULL || name[0] == '/') {
 		seen_look(v, found, w->asked);
@@ -181,11 +209,16 @@ static void watch_followed(void *arg)
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);
 		int64_t ino = entries_ino(w->names, name);
-		/* An operation that began and ended after the look knows better. */
-		if (env != NULL && (operation_has_had(env, w->asked) || env->state == STATE_CREATING || env->location != NULL))
+		if (env != NULL && (operation_has_had(env, w->asked) || env->state == STATE_CREATING)) {
+			watch_look_once_more(w, name);
+			continue;
+		}
+		if (env != NULL && env->location != NULL)
 			continue;
 		if (ino != 0 && (env == NULL || env->ino != ino || env->state == STATE_MISSING)) {
 			json_array_append(names, considered);
+			if (env != NULL)
+				json_object_set_new(w->known, name, json_true());
 		} else if (ino == 0 && env != NULL && env->state == STATE_FOREIGN) {
 			seen_drop(v, env);
 		} else if (ino == 0 && env != NULL) {
@@ -303,15 +336,18 @@ static void watch_look_at_bases(struct watch *w)
 	json_t *names = json_array(), *paths = json_array();
 	const struct environment *next;
 	for (next = index_next(index, NULL); next != NULL; next = index_next(index, next->name)) {
-		if (!bases_dirty_of(w->bases, next->interpreter) || next->busy != NULL || next->state == STATE_CREATING)
+		if (!bases_dirty_of(w->bases, next->interpreter))
 			continue;
-		if (next->location != NULL)
+		if (next->busy != NULL || next->state == STATE_CREATING)
+			json_object_set_new(w->missed, next->id, json_true());
+		else if (next->location != NULL)
 			json_array_append_new(paths, json_string(next->location));
 		else
 			json_array_append_new(names, json_string(next->name));
 	}
 	bases_clean(w->bases);
 	watch_look_begins(w);
+	w->at_bases = true;
 	watch_inspect(w, names, paths);
 }
 
@@ -404,6 +440,8 @@ struct watch *watch_new(struct venvd *v)
 	w->names = entries_new();
 	w->considered = json_array();
 	w->attempts = json_object();
+	w->known = json_object();
+	w->missed = json_object();
 	w->timer = timer_new(v, watch_due, w);
 	w->again_timer = timer_new(v, watch_again, w);
 	w->fd = v->config.peek ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
@@ -438,6 +476,8 @@ void watch_free(struct watch *w)
 	entries_free(w->names);
 	json_decref(w->considered);
 	json_decref(w->attempts);
+	json_decref(w->known);
+	json_decref(w->missed);
 	free(w);
 }
 
@@ -456,5 +496,7 @@ void watch_ended(struct watch *w, const struct environment *env)
 		return;
 	if (env != NULL)
 		watch_base(w, env);
+	if (env != NULL && json_object_del(w->missed, env->id) == 0)
+		bases_again(w->bases, env->interpreter);
 	watch_arm(w);
 }

@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: MIT
 """What was seen of the root, and what has become of it by the time that it is told: operations come in between, and others
 move directories to names that somebody is about to use."""
+import os
+import pathlib
 import select
+import shutil
+import signal
+import time
 
 import pytest
 
 import wire
-from conftest import VarlinkError
-from helpers import eventually
-from test_faults import idle
+from conftest import VarlinkError, interpreters
+from helpers import children, eventually, rebuilt_python
+from test_faults import traced, idle    # noqa: F401
 from test_watch import create, soon, state
+
+PYTHON = str(interpreters()[0])
+NEWEST = str(interpreters()[-1])
 
 
 def ids(daemon):
     return {name: env["id"] for name, env in daemon.environments().items()}
+
+
+def resident(pid):
+    for child in children(pid):
+        if b"resident" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
+            return child
+    raise AssertionError("no resident worker")
 
 
 # --- names that are taken ---
@@ -58,3 +73,74 @@ def test_renamed_to_a_name_that_is_being_taken(start, root, tmp_path, meanwhile)
         assert e.value.name == "AlreadyExists"
     soon(lambda: ids(daemon) == {"b": made["a"], "c": made["c"]})
     soon(lambda: {row["state"] for row in daemon.environments().values()} == {"ready"})
+
+
+# --- operations that come in between ---
+
+def test_removed_while_an_operation_that_sees_nothing_of_it(daemon, root):
+    """Who only marks it does not know that its directory has gone: it is looked at once more."""
+    create(daemon, "a")
+    wire.fake_environment(root, "x")
+    soon(lambda: state(daemon, "x") == "ready")     # and nothing is to be looked at any more
+    worker = resident(daemon.pid)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        shutil.rmtree(root / "a")
+        with daemon.connect() as c, daemon.connect() as other:
+            c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True})     # waits for the look
+            for _ in range(3):
+                other.call("Status")
+            other.call("Protect", name="a")
+            os.kill(worker, signal.SIGCONT)
+            made = c.result(c.receive())["environment"]
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert (root / "a/pyvenv.cfg").exists() and made["state"] == "ready"
+
+
+def test_a_base_is_removed_while_one_is_busy(start, root, tmp_path):
+    """The first of a copy is looked at when that has come to its end."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    daemon = start(root, "-o", "jobs-running=4")
+    for name in ("a", "b"):
+        daemon.call("Create", name=name, python=str(python), withoutPip=True)
+    idle(daemon)
+    with daemon.connect() as c:
+        c.send("Clone", {"name": "a", "to": "c"}, more=True)
+        assert c.receive()["parameters"]["stage"] == "copy"
+        worker, = [pid for pid in children(daemon.pid) if pid != resident(daemon.pid)]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            python.rename(tmp_path / "away")
+            soon(lambda: state(daemon, "b") == "broken")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        while c.receive().get("continues"):
+            pass
+    soon(lambda: [state(daemon, name) for name in ("a", "b")] == ["broken", "broken"])
+
+
+def held(worker):
+    """strace keeps it at a call."""
+    seen = [pathlib.Path(f"/proc/{worker}/stat").read_text().rsplit(") ", 1)[1][0] for _ in range(20) if not time.sleep(0.01)]
+    return set(seen) == {"t"}
+
+
+def test_seen_before_it_was_deleted_or_marked(traced, root, tmp_path):      # noqa: F811
+    """A worker tells two seconds late what it has seen of the environments of a Python that is gone. Who was deleted meanwhile
+    is no stranger, and who was only marked is looked into again."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    daemon = traced("sendto:delay_enter=2000000:when=1")
+    for name in ("a", "b", "c"):
+        daemon.call("Create", name=name, python=str(python), withoutPip=True)
+    idle(daemon)
+    pid = daemon.call("Status")["pid"]
+    python.rename(tmp_path / "away")
+    eventually(lambda: any(held(child) for child in children(pid)))
+    daemon.call("Delete", name="a")
+    daemon.call("Protect", name="b")
+    assert state(daemon, "c") == "ready"                # nothing of it has been told
+    soon(lambda: state(daemon, "c") == "broken")
+    soon(lambda: state(daemon, "b") == "broken")
+    idle(daemon)
+    assert set(ids(daemon)) == {"b", "c"} and [e["name"] for e in daemon.trash()] == ["a"]
