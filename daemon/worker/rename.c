@@ -57,6 +57,31 @@ static const char *number(size_t i, char ret[24])
 
 /* --- before --- */
 
+/* A path is bytes, and JSON's strings are characters: each byte is the one of its number, and no path but that one. */
+static json_t *path_json(const char *path)
+{
+	_cleanup_text_ struct text out = { 0 };
+	for (const unsigned char *s = (const unsigned char *)path; *s; s++) {
+		const unsigned char two[] = { 0xc0 | *s >> 6, 0x80 | (*s & 0x3f) };
+		text_add(&out, *s < 0x80 ? s : two, *s < 0x80 ? 1 : 2);
+	}
+	return json_string(out.data ? out.data : "");
+}
+
+/* Owned; NULL if it is none. */
+static char *path_of(const json_t *json)
+{
+	char *path = xstrdup(json_string_value(json)), *out = path;
+	for (const unsigned char *s = (const unsigned char *)path; s && *s; s++) {
+		bool two = (*s & 0xfc) == 0xc0 && (s[1] & 0xc0) == 0x80;
+		*out++ = (char)(two ? s[0] << 6 | (s[1] & 0x3f) : *s);
+		s += two;
+	}
+	if (out)
+		*out = '\0';
+	return path;
+}
+
 static int write_files(struct renaming *n, json_t *files)
 {
 	_cleanup_durable_ struct durable durable = { 0 };
@@ -71,7 +96,7 @@ static int write_files(struct renaming *n, json_t *files)
 			durable_add(&durable, fd);
 		if (fstatat(n->journal_fd, text, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return -1;
-		json_array_append_new(files, json_pack("[o, I]", failure_text(file->path), (json_int_t)st.st_ino));
+		json_array_append_new(files, json_pack("[o, I]", path_json(file->path), (json_int_t)st.st_ino));
 	}
 	return durable_wait(&durable);
 }
@@ -134,7 +159,8 @@ static int exchange_back(int tree_fd, int journal_fd, const json_t *files)
 	size_t i;
 	json_t *row;
 	json_array_foreach(files, i, row) {
-		const char *path = json_string_value(json_array_get(row, 0)), *name;
+		_cleanup_free_ char *path = path_of(json_array_get(row, 0));
+		const char *name;
 		json_int_t ino = json_integer_value(json_array_get(row, 1));
 		struct stat st;
 		_cleanup_fd_ int parent = path ? place_parent(tree_fd, path, &name) : -1;

@@ -16,6 +16,7 @@ import time
 
 import pytest
 
+from helpers import tree
 from worker import (
     SANITIZED,
     WORKER,
@@ -681,3 +682,27 @@ def test_what_a_mark_cannot_tell_has_none(root):
             (root / name / "bin" / "python").symlink_to("/usr/bin/python3")
     settled(root, "fits")
     assert "looked" not in inspect(root, "copied") and "looked" not in inspect(root, "elsewhere")
+
+
+# --- a rename that does not come to its end -------------------------------------------------------------
+
+@pytest.mark.parametrize("name", [b"plain", b"caf\xe9", "caf\u00e9".encode(), b"a\nb", b"\\x41", b"\x01\x7f\xc2\x80\xff"])
+def test_settle_puts_files_of_any_name_back(root, workers, name):
+    env = fake_env(root / "a")
+    old = f"#!{root}/a/bin/python\n".encode()
+    for directory in (b"bin", b"share/" + name):
+        os.makedirs(os.path.join(os.fsencode(env), directory), exist_ok=True)
+        with open(os.path.join(os.fsencode(env), directory, name), "wb") as file:
+            file.write(old)
+    before = tree(env)
+    worker = workers()
+    source = {"name": "a", "paths": [str(env)], **identity(env)}
+    number = worker.send("rename", name="b", entry="b~2", path=str(root / "b"), source=source)
+    reserved = worker.receive()
+    assert reserved["frame"] == "reserved", reserved
+    (root / "b").mkdir()
+    worker.send_raw({"id": number, "go": True})
+    assert worker.until_done()[0]["error"] == "io.venvd.AlreadyExists"
+    assert tree(env) != before
+    answer, _ = order(root, "settle", entry="b~2")
+    assert not answer["renamed"] and tree(env) == before
