@@ -29,32 +29,57 @@ struct copying {
 	bool links;
 };
 
-static int copy_data(int from, int to)
+/* From at to end. 1: the file has become shorter, and ended before. */
+static int copy_range(int from, int to, off_t at, off_t end)
 {
 	char buffer[64 * 1024];
-	for (;;) {
-		ssize_t n = copy_file_range(from, NULL, to, NULL, 1 << 30, 0);
+	while (at < end) {
+		off_t in = at, out = at;
+		ssize_t n = copy_file_range(from, &in, to, &out, (size_t)(end - at), 0);
 		if (n == 0)
-			return 0;
+			return 1;
 		if (n < 0)
 			break;
+		at += n;
 	}
 	/* Some file systems cannot, and some only from here on. */
-	for (;;) {
-		ssize_t n = read(from, buffer, sizeof(buffer));
+	while (at < end) {
+		size_t want = (size_t)(end - at) < sizeof(buffer) ? (size_t)(end - at) : sizeof(buffer);
+		ssize_t n = pread(from, buffer, want, at);
 		if (n <= 0)
-			return (int)n;
-		if (fd_write_all(to, buffer, (size_t)n) < 0)
+			return n < 0 ? -1 : 1;
+		if (lseek(to, at, SEEK_SET) < 0 || fd_write_all(to, buffer, (size_t)n) < 0)
 			return -1;
+		at += n;
 	}
+	return 0;
 }
 
-static int copy_bytes(struct copying *c, int from, int to)
+/* A hole stays a hole: a sparse file may be longer than the disk. */
+static int copy_data(int from, int to, off_t size)
+{
+	for (off_t at = 0; at < size;) {
+		off_t data = lseek(from, at, SEEK_DATA), end = data < 0 ? data : lseek(from, data, SEEK_HOLE);
+		if ((data < 0 && errno == ENXIO) || data >= size)
+			break;
+		if (end < 0) {          /* it cannot tell */
+			data = at;
+			end = size;
+		}
+		int r = copy_range(from, to, data, end < size ? end : size);
+		if (r != 0)
+			return r < 0 ? -1 : 0;
+		at = end;
+	}
+	return ftruncate(to, size);
+}
+
+static int copy_bytes(struct copying *c, int from, int to, off_t size)
 {
 	if (c->reflinks && ioctl(to, FICLONE, from) == 0)
 		return 0;
 	c->reflinks = c->reflinks && errno != EOPNOTSUPP && errno != ENOTTY && errno != EXDEV && errno != EINVAL;
-	return copy_data(from, to);
+	return copy_data(from, to, size);
 }
 
 /* An image's file; -1 if it has to be copied. */
@@ -80,7 +105,7 @@ static int copy_file(struct copying *c, int from_fd, int to_fd, const char *name
 		return 0;
 	struct timespec times[2] = { st.st_atim, st.st_mtim };
 	_cleanup_fd_ int to = openat(to_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (to < 0 || (st.st_size > 0 && copy_bytes(c, from, to) < 0) || fchmod(to, st.st_mode & 07777) < 0)
+	if (to < 0 || (st.st_size > 0 && copy_bytes(c, from, to, st.st_size) < 0) || fchmod(to, st.st_mode & 07777) < 0)
 		return -1;
 	return futimens(to, times);
 }

@@ -116,6 +116,26 @@ def works(env, name):
     records_hold(env)
 
 
+def test_a_sparse_file_stays_one(daemon, root):
+    """It may be longer than the disk, and a clone takes no more room than the environment."""
+    create(daemon, "a", withoutPip=True)
+    parts = {0: b"begin", 40 << 20: b"middle", (64 << 20) - 4096: b"end"}
+    with open(root / "a" / "sparse", "wb") as file:
+        for at, data in parts.items():
+            file.seek(at)
+            file.write(data)
+        file.truncate(64 << 20)
+    (root / "a" / "hole").touch()
+    os.truncate(root / "a" / "hole", 64 << 20)
+    if (root / "a" / "sparse").stat().st_blocks > 2048:
+        pytest.skip("no holes here")
+    moved(daemon, "Clone", "a", "b")
+    for name in ("sparse", "hole"):
+        copy = root / "b" / name
+        assert copy.stat().st_blocks <= (root / "a" / name).stat().st_blocks + 64
+        assert subprocess.run(["cmp", root / "a" / name, copy]).returncode == 0
+
+
 # --- what it is like afterwards ---
 
 @pytest.mark.slow
