@@ -146,18 +146,34 @@ static bool has_activated(const struct inuse *q, struct program *p)
 	return false;
 }
 
+/* The absolute path without '//', '.' and '..', by its text alone. */
+static void straighten(char *path)
+{
+	char *out = path, *rest = path, *part;
+	while ((part = strsep(&rest, "/"))) {
+		if (strcmp(part, "..") == 0) {
+			while (out > path && *--out != '/')
+				;
+		} else if (*part && strcmp(part, ".") != 0) {
+			size_t len = strlen(part);
+			*out++ = '/';
+			memmove(out, part, len);
+			out += len;
+		}
+	}
+	*out = '\0';
+}
+
 /* argv[0] of one that was started by a relative path belongs to the directory it was started in, which mostly is still its
  * own. */
 static bool was_started_in(const struct inuse *q, struct program *p)
 {
 	const char *word = process_first_word(&p->process);
-	if (word[0] == '/' || !strchr(word, '/'))
-		return word[0] == '/' && lies_in(q, word);
-	char cwd[PATH_MAX];
-	if (read_link(p->process.fd, "cwd", cwd) <= 0)
+	char cwd[PATH_MAX] = "";
+	if (!strchr(word, '/') || (word[0] != '/' && read_link(p->process.fd, "cwd", cwd) <= 0))
 		return false;
-	word += strncmp(word, "./", 2) == 0 ? 2 : 0;
 	_cleanup_free_ char *path = xasprintf("%s/%s", cwd, word);
+	straighten(path);
 	return lies_in(q, path);
 }
 

@@ -43,6 +43,15 @@ def by_a_relative_path(root, running, tmp_path):
     return running(["bin/python", "-c", SAYS_SO], cwd=root / "e")
 
 
+def by_a_way_around(root, running, tmp_path):
+    (root / "e2").mkdir()
+    return running(["../e//./bin/../bin/python", "-c", SAYS_SO], cwd=root / "e2")
+
+
+def by_two_slashes(root, running, tmp_path):
+    return running([f"/{root}//e/bin/python", "-c", SAYS_SO])
+
+
 def by_path_and_virtual_env(root, running, tmp_path):
     return running(["python", "-c", SAYS_SO], executable=root / "e/bin/python", env={"VIRTUAL_ENV": f"{root}/e/"})
 
@@ -65,7 +74,7 @@ def by_another_spelling(root, running, tmp_path):
                    env={"VIRTUAL_ENV": f"{root.resolve()}/e"})
 
 
-@pytest.mark.parametrize("how", [by_its_path, by_a_relative_path, by_path_and_virtual_env, by_a_script,
+@pytest.mark.parametrize("how", [by_its_path, by_a_relative_path, by_a_way_around, by_two_slashes, by_path_and_virtual_env, by_a_script,
                                  by_a_program_in_it, by_another_spelling])
 def test_what_runs_keeps_it(daemon, root, running, tmp_path, how):
     made = create(daemon, "e")
@@ -78,6 +87,14 @@ def test_what_runs_keeps_it(daemon, root, running, tmp_path, how):
         assert f"process {process.pid} (" in error.parameters["reason"]
     assert daemon.environments() == {"e": made} and (root / "e/pyvenv.cfg").exists() and daemon.trash() == []
     stop(process)
+    assert daemon.call("Delete", name="e")["environment"]["state"] == "trashed"
+
+
+def test_what_was_started_in_it_runs_from_another(daemon, root, running):
+    create(daemon, "e")
+    create(daemon, "other")
+    process = running(["../other/bin/python", "-c", SAYS_SO], cwd=root / "e")
+    assert refused(daemon, "Delete", name="other").parameters["processes"][0]["pid"] == process.pid
     assert daemon.call("Delete", name="e")["environment"]["state"] == "trashed"
 
 
