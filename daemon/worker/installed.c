@@ -101,17 +101,20 @@ static bool read_name(const char *entry, struct package *ret)
 	ret->name = xstrndup(entry, (size_t)(dash - entry));
 	ret->version = xstrndup(dash + 1, (size_t)(end - dash - 1));
 	static const char good[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+!";
-	return ret->name[strspn(ret->name, good)] == '\0' && ret->version[strspn(ret->version, good)] == '\0';
+	return ret->name[0] != '\0' && ret->version[0] != '\0' && ret->name[strspn(ret->name, good)] == '\0' &&
+	    ret->version[strspn(ret->version, good)] == '\0';
 }
 
 static void tell(const struct check *c, const struct package *p, bool named)
 {
+	/* Of an epoch, as in 1!2.0, a shell that is typed into would make a line from before. */
+	const char *quote = named && (strchr(p->name, '!') || strchr(p->version, '!')) ? "'" : "";
 	_cleanup_free_ char *command = NULL;
 	if (named && strcmp(p->name, "pip") == 0)
 		command = xasprintf("venvctl recreate %s", c->name);
 	else if (named)
-		command = xasprintf("venvctl run %s -- python -m pip install --force-reinstall --no-deps %s==%s", c->name,
-		    p->name, p->version);
+		command = xasprintf("venvctl run %s -- python -m pip install --force-reinstall --no-deps %s%s==%s%s", c->name,
+		    quote, p->name, p->version, quote);
 	_cleanup_free_ char *also = p->missing && p->changed ? xasprintf(", and %zu changed", p->changed) : NULL;
 	finding_add(c->findings, FINDING_FILES, false, command, "%zu of the %zu files of '%s' %s %s%s (%s%s)",
 	    p->missing ? p->missing : p->changed, p->files, p->name,

@@ -368,6 +368,19 @@ def test_files_of_packages(daemon, root, tmp_path):
     assert repair(daemon, "a")[0] == [] and len(diagnose(daemon, "a")["a"]) == 3
 
 
+@pytest.mark.parametrize("info, command", [
+    ("epoch-1!2.0", "'epoch==1!2.0'"), ("plus-1.0+local.1", "plus==1.0+local.1"), ("-1.0", None), ("empty-", None),
+])
+def test_hints_that_can_be_typed(daemon, root, info, command):
+    create(daemon, "a", withoutPip=True)
+    there = site_packages(root / "a") / f"{info}.dist-info"
+    there.mkdir()
+    (there / "RECORD").write_text("gone.py,sha256=x,1\n")
+    [finding] = diagnose(daemon, "a")["a"]
+    before = "venvctl run a -- python -m pip install --force-reinstall --no-deps "
+    assert finding["kind"] == "files" and finding.get("command") == (command and before + command)
+
+
 def test_hostile_contents(daemon, root, tmp_path):
     """Nothing of it is followed, run, waited for, or printed raw."""
     create(daemon, "a", withoutPip=True)
