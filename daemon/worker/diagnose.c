@@ -299,6 +299,12 @@ static int look_at_paths(struct look *l, struct failure *f)
 	read_scripts(l);
 	if (d->path_count == 0)
 		return 0;
+	_cleanup_free_ char *danger = moving_danger(d->paths[0], l->path);
+	if (danger) {
+		finding_add(d->findings, FINDING_PATH, false, NULL, "files of it name '%s', where it was before, and cannot be mended "
+		    "here: %s", d->paths[0], danger);
+		return 0;
+	}
 	struct moving_question question = {
 		.tree_fd = l->source->fd, .from = (const char *const *)d->paths, .from_count = d->path_count, .to = l->path,
 		.from_name = moved ? strrchr(d->paths[0], '/') + 1 : NULL, .to_name = strrchr(l->path, '/') + 1,

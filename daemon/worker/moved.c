@@ -150,7 +150,34 @@ static const struct form *form_at(const struct moved *m, const char *text, size_
 	return NULL;
 }
 
-bool moved_text(const struct moved *m, const char *text, size_t len, struct text *out)
+/* The quote in which a shell is at text[at]; '\0' for none. No quoted word of an activation script has two lines. */
+static char quote_at(const char *text, size_t at)
+{
+	size_t line = at;
+	char quote = '\0';
+	while (line > 0 && text[line - 1] != '\n')
+		line--;
+	for (; line < at; line++) {
+		char c = text[line];
+		if (c == '\\' && quote != '\'')
+			line++;
+		else if (quote ? c == quote : c == '\'' || c == '"')
+			quote = quote ? '\0' : c;
+	}
+	return quote;
+}
+
+/* What stands in no quotes needs some if the new path does, and other ones may not stand in those it has. */
+static void add_for_shell(const struct moved *m, char quote, struct text *out)
+{
+	_cleanup_free_ char *inner = quote == '\'' ? in_shell(m->to) : NULL;
+	if (quote == '\0')
+		pytext_quote_shell(out, m->to);
+	else
+		text_adds(out, inner ? inner : m->to);
+}
+
+static bool replace_paths(const struct moved *m, const char *text, size_t len, bool shell, struct text *out)
 {
 	bool changed = false;
 	size_t done = 0;
@@ -165,13 +192,21 @@ bool moved_text(const struct moved *m, const char *text, size_t len, struct text
 			continue;
 		}
 		text_add(out, text + done, at - done);
-		text_add(out, f->to, f->to_len);
+		if (shell && strcmp(f->to, m->to) == 0)
+			add_for_shell(m, quote_at(text, at), out);
+		else
+			text_add(out, f->to, f->to_len);
 		at += f->from_len;
 		done = at;
 		changed = true;
 	}
 	text_add(out, text + done, len - done);
 	return changed;
+}
+
+bool moved_text(const struct moved *m, const char *text, size_t len, struct text *out)
+{
+	return replace_paths(m, text, len, false, out);
 }
 
 bool moved_link(const struct moved *m, const char *target, struct text *out)
@@ -312,7 +347,7 @@ bool moved_activate(const struct moved *m, const char *text, size_t len, struct 
 		{ "VIRTUAL_ENV_PROMPT ", "" }, { "VIRTUAL_ENV_PROMPT \"", "\"" }, { "VIRTUAL_ENV_PROMPT '", "'" },
 	};
 	_cleanup_text_ struct text t = { 0 };
-	bool changed = moved_text(m, text, len, &t);
+	bool changed = replace_paths(m, text, len, true, &t);
 	for (size_t i = 0; m->from_name && t.len > 0 && i < ARRAY_LENGTH(places); i++)
 		changed |= replace_between(&t, places[i].before, m->from_name, m->to_name, places[i].after);
 	text_add(out, t.data, t.len);

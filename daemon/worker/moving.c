@@ -17,9 +17,11 @@
 #include <string.h>
 
 #include "bounds.h"
+#include "model.h"
 #include "moved.h"
 #include "moving.h"
 #include "place.h"
+#include "pytext.h"
 #include "pyvenv.h"
 #include "record.h"
 
@@ -272,6 +274,14 @@ static int look_at_records(struct scan *s, const char *site, size_t count)
 
 /* --- all of it --- */
 
+/* Prompts stand in no quotes where their names need none. */
+static bool needs_quotes(const char *name)
+{
+	_cleanup_text_ struct text quoted = { 0 };
+	pytext_quote_shell(&quoted, name);
+	return strcmp(quoted.data, name) != 0;
+}
+
 /* A prompt that was asked for stays, whatever it says. What uv writes into pyvenv.cfg without being asked is the name. */
 static bool prompt_is_its_name(int tree_fd, const char *name)
 {
@@ -285,10 +295,19 @@ static bool prompt_is_its_name(int tree_fd, const char *name)
 	return is;
 }
 
+char *moving_danger(const char *from, const char *to)
+{
+	_cleanup_free_ char *before = model_danger(from, "", NULL, true);
+	return before ? NULL : model_danger(to, "", NULL, true);
+}
+
 int moving_scan(const struct moving_question *q, struct moving *ret, struct failure *f)
 {
-	bool names = q->from_name && prompt_is_its_name(q->tree_fd, q->from_name);
+	bool names = q->from_name && !needs_quotes(q->to_name) && prompt_is_its_name(q->tree_fd, q->from_name);
 	struct scan s = { .q = q, .found = ret, .f = f };
+	_cleanup_free_ char *danger = moving_danger(q->from[0], q->to);
+	if (danger)
+		return failure_reason(f, ERROR_UNSUPPORTED, "%s", danger);
 	int fd = openat(q->tree_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return failure_errno(f, "cannot read the environment");

@@ -32,6 +32,8 @@ struct moving_question {
 	const char *from_name, *to_name; /* what it is called in prompts where it was given none */
 };
 
+/* Why no script may name the new path, if the old one was harmless; owned, or NULL. */
+char *moving_danger(const char *from, const char *to);
 /* Reads the tree and changes nothing. -1: too much (Unsupported), or the kernel's word. */
 int moving_scan(const struct moving_question *, struct moving *ret, struct failure *);
 void moving_done(struct moving *);

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 
@@ -267,6 +268,44 @@ def test_a_path_with_a_slash_behind(daemon, root):
     assert repair(daemon, "a")[:2] == (["path"], [])
     assert activate.read_text() == before.replace("/old/place", f"{root}/a").replace("(place) ", "(a) ")
     assert run("bash", "-euc", f". {activate}; deactivate; echo good") == "good\n"
+
+
+@pytest.mark.parametrize("where", ["my project", "it's mine", "a;b", "a&b$c", "(x)"])
+@pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]], ids=lambda p: p.name)
+def test_moved_to_where_shells_need_quotes(daemon, tmp_path, where, python):
+    """What stood in no quotes gets some, and a name is no part of a command."""
+    if "$" in where and "quote_ps1" not in pathlib.Path(subprocess.run(
+            [python, "-c", "import venv; print(venv.__file__)"], capture_output=True, text=True).stdout.strip()).read_text():
+        pytest.skip("its venv writes such a path in double quotes itself")
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "before"], check=True)
+    there = tmp_path / where
+    (tmp_path / "before").rename(there)
+    daemon.call("Adopt", name="e", path=str(there))
+    assert repair(daemon, "e")[:2] == (["path"], [])
+    for shell, command in (("bash", '. "$1/bin/activate"; printf "%s\\n" "$VIRTUAL_ENV"; command -v python; printf "%s" "$PS1"'),
+                           ("fish", 'source $argv[1]/bin/activate.fish; echo $VIRTUAL_ENV; command -v python'),
+                           ("csh", 'source "$1/bin/activate.csh"; echo "$VIRTUAL_ENV"; which python')):
+        if shutil.which(shell):
+            words = {"csh": [shell, "-fc", f"set prompt=x; set argv=({shlex.quote(str(there))}); {command}"],
+                     "fish": [shell, "-c", command, str(there)]}.get(shell, [shell, "-euc", command, shell, str(there)])
+            said = run(*words).splitlines()
+            assert said[:2] == [str(there), f"{there}/bin/python"], (shell, said)
+
+
+@pytest.mark.parametrize("where", ["$(touch ran)", "`touch ran`", '"; touch ran; "'])
+def test_moved_to_where_a_shell_would_execute(daemon, root, tmp_path, where):
+    """As a directory of a repository may be called: it is told, and nothing is written."""
+    subprocess.run([NEWEST, "-m", "venv", "--without-pip", tmp_path / "before"], check=True)
+    there = tmp_path / where / ".venv"
+    there.parent.mkdir()
+    (tmp_path / "before").rename(there)
+    daemon.call("Adopt", name="e", path=str(there))
+    before = tree(there)
+    [finding] = diagnose(daemon, "e")["e"]
+    assert finding["kind"] == "path" and not finding["repairable"] and "a shell would execute" in finding["text"]
+    assert repair(daemon, "e")[:2] == ([], ["path"])
+    assert tree(there) == before
+    assert daemon.call("Clone", name="e", to="a")["environment"]["state"] == "ready"     # out of there
 
 
 # --- its Python ---

@@ -48,6 +48,22 @@ static void test_paths(void **state)
 	moved_free(m);
 }
 
+/* Where the new path needs quotes, and the old one needed none. */
+static void test_quotes(void **state)
+{
+	(void)state;
+	struct moved *m = moved_new(froms, 2, "/it's/a new", NULL, NULL);
+	check(m, moved_activate, "VIRTUAL_ENV=/r/old\n", "VIRTUAL_ENV='/it'\"'\"'s/a new'\n");
+	check(m, moved_activate, "x=\"it's\" y='\"' export VIRTUAL_ENV=$(cygpath /r/old)\n",
+	    "x=\"it's\" y='\"' export VIRTUAL_ENV=$(cygpath '/it'\"'\"'s/a new')\n");
+	check(m, moved_activate, "setenv VIRTUAL_ENV /r/old;", "setenv VIRTUAL_ENV '/it'\"'\"'s/a new';");
+	check(m, moved_activate, "VIRTUAL_ENV='/r/old'", "VIRTUAL_ENV='/it'\"'\"'s/a new'");
+	check(m, moved_activate, "VIRTUAL_ENV=\"/r/old\"", "VIRTUAL_ENV=\"/it's/a new\"");
+	check(m, moved_activate, "it's one line\nVIRTUAL_ENV=\"\\\"/r/old/bin\"", "it's one line\nVIRTUAL_ENV=\"\\\"/it's/a new/bin\"");
+	check(m, moved_text, "VIRTUAL_ENV=/r/old\n", "VIRTUAL_ENV=/it's/a new\n");
+	moved_free(m);
+}
+
 static void test_forms(void **state)
 {
 	(void)state;
@@ -197,7 +213,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_paths),
-		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_quotes), cmocka_unit_test(test_forms),
 		cmocka_unit_test(test_links),
 		cmocka_unit_test(test_shebangs),
 		cmocka_unit_test(test_prompts),
