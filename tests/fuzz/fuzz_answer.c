@@ -4,7 +4,8 @@
  * makes something of it). The first byte chooses what is asked of the daemon, or that it starts after a crash. The
  * rest is what workers say: at each order, and each word "go", the one that was told sends what comes up to the next 0xff. In
  * it 0xfd stands for the order's number; a 0xfe in front has the worker die behind it. Who has nothing left to say is
- * silent until it is killed.
+ * silent until nothing else happens any more; then it dies, and who is given an order after that either fails or dies of it
+ * at once, as the first byte says.
  *
  * The one answer that ends the daemon by intention, "syncFailed", is left out.
  *
@@ -13,6 +14,7 @@
  */
 #include <assert.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -54,6 +56,7 @@ static const char *const calls[] = {
 
 static const uint8_t *words, *words_end;
 static int client = -1;
+static enum { SILENT, FAILS, DIES } rest;       /* what is done by who has nothing to say */
 static unsigned ends;           /* of calls, that the client has heard */
 static struct frame_reader heard;
 
@@ -69,10 +72,21 @@ static bool is_fatal(const uint8_t *data, size_t size)
 
 void house_order(struct house_worker *w, const char *text, size_t len)
 {
+	if (words == words_end && rest != FAILS) {
+		if (rest == DIES)
+			house_end(w, SIGKILL);
+		return;
+	}
 	json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
 	assert(json_is_object(order));
 	long long id = json_integer_value(json_object_get(order, "id"));
 	json_decref(order);
+	if (words == words_end) {
+		_cleanup_free_ char *failed = xasprintf("{\"id\":%lld,\"done\":true,\"error\":\"io.venvd.Failed\","
+		    "\"parameters\":{\"reason\":\"no\"}}", id);
+		house_say(w, failed, strlen(failed) + 1);
+		return;
+	}
 	const uint8_t *end = words < words_end ? memchr(words, 0xff, (size_t)(words_end - words)) : NULL;
 	if (end == NULL)
 		end = words_end;
@@ -133,6 +147,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct server *server = NULL;
 	words = data + 1;
 	words_end = data + size;
+	rest = SILENT;
 	ends = 0;
 	client = -1;
 	frame_reader_init(&heard, 1 << 24);
@@ -147,6 +162,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		server = ask(call);
 	}
 	house_settle();
+	rest = data[0] / ARRAY_LENGTH(calls) % 2 == 0 ? FAILS : DIES;
 	house_end_under_way();
 	assert(server == NULL || ends == 1);
 	assert(house.ready || house.stopping);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See house.h. Takes the places of root.c, watch.c, store.c, spawn.c, log.c and of venvd.c's main: the loop is turned from
- * here. waitpid(), kill(), event_add() and event_base_once() are wrapped (rules.mk): a worker's end is told by its
- * number, and an event that is due at once means that the loop has something to do.
+ * here. waitpid(), kill(), event_new(), event_add() and event_base_once() are wrapped (rules.mk): a worker's end is told by
+ * its number, and an event that is due at once means that the loop has something to do. So are the clock and chance: an
+ * input does the same thing whenever it comes. Sockets are those of sockets.c.
  *
  * Invariants that house_close() asserts, whatever came in: every operation has ended, no order and no worker is
  * left, and each row of the catalog is the environment of that id in the index, with its name and state (but
@@ -31,6 +32,7 @@
 #include "retention.h"
 #include "root.h"
 #include "server.h"
+#include "sockets.h"
 #include "spawn.h"
 #include "store_queue.h"
 #include "watch.h"
@@ -169,6 +171,37 @@ void venvd_stop(struct venvd *v)
 	jobs_cancel_all(v->jobs);
 }
 
+/* --- util.c: time and chance --- */
+
+#define HOUSE_BEGAN_US 1700000000000000
+#define HOUSE_CLOCK_US 20       /* each look at the clock takes so long: many calls are more than one turn's work */
+
+static int64_t clock_us;
+static uint64_t chance;
+
+int64_t __wrap_now_us(void);
+int64_t __wrap_monotonic_us(void);
+ssize_t __wrap_getrandom(void *, size_t, unsigned);
+
+int64_t __wrap_now_us(void)
+{
+	return clock_us += HOUSE_CLOCK_US;
+}
+
+int64_t __wrap_monotonic_us(void)
+{
+	return clock_us += HOUSE_CLOCK_US;
+}
+
+ssize_t __wrap_getrandom(void *data, size_t len, unsigned flags)
+{
+	(void)flags;
+	assert(len == sizeof(chance));
+	chance = chance * 6364136223846793005 + 1442695040888963407;
+	memcpy(data, &chance, len);
+	return (ssize_t)len;
+}
+
 /* --- store.c: rows in memory, committed a turn later --- */
 
 struct store {
@@ -293,6 +326,10 @@ static struct house_worker workers[HOUSE_WORKERS];
 static size_t worker_count;
 static pid_t worker_last;
 
+static struct event *sigchld;
+
+struct event *__real_event_new(struct event_base *, evutil_socket_t, short, event_callback_fn, void *);
+struct event *__wrap_event_new(struct event_base *, evutil_socket_t, short, event_callback_fn, void *);
 int __real_event_add(struct event *, const struct timeval *);
 int __real_event_base_once(struct event_base *, evutil_socket_t, short, event_callback_fn, void *, const struct timeval *);
 int __wrap_event_base_once(struct event_base *, evutil_socket_t, short, event_callback_fn, void *, const struct timeval *);
@@ -300,8 +337,19 @@ int __wrap_event_add(struct event *, const struct timeval *);
 pid_t __wrap_waitpid(pid_t, int *, int);
 int __wrap_kill(pid_t, int);
 
+/* The one signal that is waited for is none: house_end() gives its event to the loop. */
+struct event *__wrap_event_new(struct event_base *base, evutil_socket_t fd, short what, event_callback_fn fn, void *arg)
+{
+	struct event *event = __real_event_new(base, fd, what, fn, arg);
+	if (what & EV_SIGNAL)
+		sigchld = event;
+	return event;
+}
+
 int __wrap_event_add(struct event *event, const struct timeval *tv)
 {
+	if (event == sigchld)
+		return 0;
 	due += tv != NULL && tv->tv_sec == 0 && tv->tv_usec == 0;
 	return __real_event_add(event, tv);
 }
@@ -360,7 +408,7 @@ void house_end(struct house_worker *w, int status)
 	w->fd = -1;
 	w->status = status;
 	frame_reader_done(&w->in);
-	raise(SIGCHLD);
+	event_active(sigchld, EV_SIGNAL, 1);
 	spoken++;
 }
 
@@ -504,6 +552,9 @@ void house_open(bool starting)
 	house.stopping = house.purge = false;
 	house.ready = !starting;
 	house_disk_is_full = left_behind = false;
+	sockets_begin();
+	clock_us = HOUSE_BEGAN_US;
+	chance = 0;
 	worker_count = 0;
 	worker_last = 100000;
 	house.store = xcalloc(1, sizeof(*house.store));

@@ -20,14 +20,15 @@ comma := ,
 
 # The daemon without what house.c stands in for.
 FUZZ_HOUSE := $(filter-out $(BUILD)/obj/daemon/store%,$(call rooms,daemon,log root spawn venvd watch)) \
-	$(BUILD)/obj/daemon/store_queue.o $(BUILD)/obj/tests/fuzz/house.o
+	$(BUILD)/obj/daemon/store_queue.o $(BUILD)/obj/tests/fuzz/house.o $(BUILD)/obj/tests/fuzz/sockets.o
 $(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: $(FUZZ_HOUSE)
 $(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: FUZZ_LIBS = -levent_core -linih
-$(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: WRAP = event_add event_base_once kill waitpid
+$(BUILD)/fuzz_frame $(BUILD)/fuzz_answer: WRAP = event_add event_base_once event_new getrandom kill monotonic_us \
+	now_us waitpid
 $(BUILD)/fuzz_distinfo: $(patsubst %,$(BUILD)/obj/daemon/worker/%.o,distinfo failure place talk)
 $(BUILD)/fuzz_catalog: $(call objects,daemon/environment.c daemon/store*.c daemon/word.c)
 $(BUILD)/fuzz_catalog: FUZZ_LIBS = -lsqlite3
-$(BUILD)/fuzz_catalog: WRAP = abort
+$(BUILD)/fuzz_catalog: WRAP = abort store_file_make
 $(BUILD)/fuzz_reply: $(call rooms,client,find start venvctl)
 $(BUILD)/fuzz_reply: WRAP = fd_write_all send recv isatty talk_terminal exit _exit
 $(BUILD)/fuzz_order: $(call rooms,daemon/worker,child talk worker)
