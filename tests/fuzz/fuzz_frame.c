@@ -389,8 +389,10 @@ static size_t read_calls(const uint8_t *data, size_t size, bool half, struct cal
 
 static bool is_watch(const struct call *call)
 {
-	return call->more && strcmp(call->method, "io.venvd.Watch") == 0 &&
-	    idl_check_call(interfaces[0], idl_method(interfaces[0], "Watch"), call->parameters) == NULL;
+	if (!call->more || strcmp(call->method, "io.venvd.Watch") != 0)
+		return false;
+	_cleanup_free_ char *unfit = idl_check_call(interfaces[0], idl_method(interfaces[0], "Watch"), call->parameters);
+	return unfit == NULL;
 }
 
 static void check(const struct client *c)
