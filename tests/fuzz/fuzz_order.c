@@ -17,6 +17,7 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 
 _Noreturn void order_exit(int status);
@@ -263,31 +264,25 @@ static const struct {
 	{ PATH_STATE "/" PATH_LOCK, "" }, { "a/pyvenv.cfg", "home = /usr/bin\nversion = 3.12.1\n" }, { "a/bin/python", "#!" },
 };
 
-/* What is as old as this nobody has touched. */
-#define LONG_AGO 1000
+/* What is done to a root is told by its directories (inotify): to make one costs a hundred system calls, and most orders
+ * change nothing in it. */
+static int watch = -1;
 
-static void mark(int root, const char *name)
-{
-	const struct timespec times[] = { { .tv_sec = LONG_AGO }, { .tv_sec = LONG_AGO } };
-	if (utimensat(root, name, times, 0) != 0)
-		abort();
-}
-
-static bool is_marked(const char *name)
-{
-	struct stat st;
-	return fstatat(WORKER_FD_ROOT, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_mtim.tv_sec == LONG_AGO;
-}
-
-/* A root costs a hundred system calls, and most orders change nothing in it. */
 static bool is_untouched(void)
 {
-	bool untouched = is_marked(".");
-	for (size_t i = 0; untouched && i < ARRAY_LENGTH(directories); i++)
-		untouched = is_marked(directories[i]);
-	for (size_t i = 0; untouched && i < ARRAY_LENGTH(files); i++)
-		untouched = is_marked(files[i].name);
+	char events[4096];
+	bool untouched = true;
+	while (read(watch, events, sizeof(events)) > 0)
+		untouched = false;
 	return untouched;
+}
+
+static void watch_directory(const char *name)
+{
+	_cleanup_free_ char *path = xasprintf("%s/r/%s", base, name);
+	if (inotify_add_watch(watch, path, IN_ATTRIB | IN_MODIFY | IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF |
+	    IN_MOVE_SELF | IN_ONLYDIR) < 0)
+		abort();
 }
 
 static void make_root(void)
@@ -304,14 +299,13 @@ static void make_root(void)
 			abort();
 	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
 		put_file(root, files[i].name, files[i].text);
-	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
-		mark(root, files[i].name);
-	for (size_t i = ARRAY_LENGTH(directories); i-- > 0;)
-		mark(root, directories[i]);
-	mark(root, ".");
+	watch_directory("");
+	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
+		watch_directory(directories[i]);
 	_cleanup_fd_ int state = openat(root, PATH_STATE, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	give(root, WORKER_FD_ROOT);
 	give(state, WORKER_FD_STATE);
+	is_untouched();                         /* what was said of the one before, that nobody holds any more */
 }
 
 static void run_worker(bool resident)
@@ -335,6 +329,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0 || !confined)
 		return 0;
 	if (ours < 0) {
+		watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+		if (watch <= WORKER_FD_LOCK)
+			abort();
 		make_root();
 		ours = open("/dev/null", O_RDWR | O_CLOEXEC);
 	}
