@@ -8,6 +8,10 @@
  * opened one gives every row that SQLite itself finds in the table, and rows that the rest of the daemon can show. What
  * was committed is there when it is opened again. When a commit meets damage that the start has not seen, the daemon ends
  * and the file is aside, so that the next one does not end over it again.
+ *
+ * What comes after a file that was set aside does not depend on it: a new catalog is made. That takes longer than all else, so it
+ * is done for one input of RARELY (by what is in it); for the others the disk is full by then (store_file_make() is
+ * wrapped), and the daemon does not start, with the file aside.
  */
 #include <assert.h>
 #include <fcntl.h>
@@ -24,6 +28,7 @@
 #include "store.h"
 
 #define PAGE 4096
+#define RARELY 32
 #define NEWEST_SCHEMA 4         /* of daemon/store.c; its number is the last byte of user_version */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -31,12 +36,16 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
 void __wrap_abort(void);
 void __real_abort(void);
+char *__wrap_store_file_make(int dir_fd);
+char *__real_store_file_make(int dir_fd);
 
 static char *place;
 static int place_fd = -1;
 static jmp_buf ended;
 static bool ends_allowed;
 static uint32_t newest;         /* schema */
+static bool is_rare;            /* this input */
+static unsigned made;           /* so often its file was to be there */
 
 /* --- what the rooms need of others --- */
 
@@ -52,10 +61,16 @@ void __wrap_abort(void)
 	__real_abort();
 }
 
+char *__wrap_store_file_make(int dir_fd)
+{
+	return made++ == 0 || is_rare ? __real_store_file_make(dir_fd) : xstrdup("the disk is full");
+}
+
 /* --- SQLite's memory --- */
 
 /* SQLite is not instrumented: under the sanitizer's allocator it would be four times as slow and no better watched. */
 #define CLASSES 40
+#define PLAIN __attribute__((no_sanitize("address", "undefined", "coverage")))
 
 struct block {
 	size_t size;                    /* a power of two, of what follows */
@@ -63,12 +78,12 @@ struct block {
 };
 static struct block *unused[CLASSES];
 
-static unsigned class_of(size_t size)
+static PLAIN unsigned class_of(size_t size)
 {
 	return 64 - (unsigned)__builtin_clzll((size < 32 ? 32 : size) - 1);
 }
 
-static void *memory_take(int size)
+static PLAIN void *memory_take(int size)
 {
 	unsigned n = class_of((size_t)size);
 	struct block *b = unused[n];
@@ -80,7 +95,7 @@ static void *memory_take(int size)
 	return b + 1;
 }
 
-static void memory_give(void *p)
+static PLAIN void memory_give(void *p)
 {
 	struct block *b = p;
 	if (p == NULL)
@@ -90,12 +105,12 @@ static void memory_give(void *p)
 	unused[class_of(b->size)] = b;
 }
 
-static int memory_size(void *p)
+static PLAIN int memory_size(void *p)
 {
 	return p != NULL ? (int)((struct block *)p)[-1].size : 0;
 }
 
-static void *memory_again(void *p, int size)
+static PLAIN void *memory_again(void *p, int size)
 {
 	if (size <= memory_size(p))
 		return p;
@@ -105,7 +120,7 @@ static void *memory_again(void *p, int size)
 	return other;
 }
 
-static int memory_round(int size)
+static PLAIN int memory_round(int size)
 {
 	return size;
 }
@@ -329,10 +344,11 @@ static void take_request(struct store_request *request, void *arg)
 /* NULL: refused. */
 static struct store *open_catalog(bool *ret_aside)
 {
+	made = 0;
 	char *why = NULL, *note = NULL;
 	struct store *store = store_open(place_fd, "/r", &why, &note);
 	assert((store == NULL) == (why != NULL) && (store != NULL || note == NULL));
-	*ret_aside = note != NULL;
+	*ret_aside = note != NULL || made > 1;
 	free(why);
 	free(note);
 	return store;
@@ -362,6 +378,14 @@ static void write_and_reopen(struct store *store, int before)
 	store_close(store);
 }
 
+static bool is_chosen(const uint8_t *data, size_t size)
+{
+	uint32_t sum = 0;
+	for (size_t i = 0; i < size; i += 7)
+		sum = sum * 31 + data[i];
+	return (sum >> 8) % RARELY == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	int expected_rows, expected_requests;
@@ -370,6 +394,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		make_place();
 	clear_place();
 	write_file(data, size);
+	is_rare = is_chosen(data, size);
 	ends_allowed = false;
 	struct store *store = open_catalog(&aside);
 	rows = requests = 0;
@@ -380,8 +405,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	int loaded = store_load(store, take_row, take_request, NULL);
 	assert(!aside || (loaded == 0 && rows == 0 && requests == 0));
-	look(data, size, &expected_rows, &expected_requests);
 	if (!aside && loaded == 0) {
+		look(data, size, &expected_rows, &expected_requests);
 		assert(expected_rows < 0 || rows == expected_rows);
 		assert(expected_requests < 0 || requests == expected_requests);
 	}
