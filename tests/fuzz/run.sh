@@ -29,8 +29,9 @@ if [ ${#targets[@]} -eq 0 ]; then
 	for target in tests/fuzz/fuzz_*.c; do targets+=("$(basename "${target#*fuzz_}" .c)"); done
 fi
 
-# Allocations are what most targets do most of the time: short stacks for each, and little kept of what was freed.
-export ASAN_OPTIONS=malloc_context_size=8:quarantine_size_mb=16:max_malloc_fill_size=64:allocator_release_to_os_interval_ms=-1
+# Allocations are what most targets do most of the time: little is kept of what was freed, and no stacks. Run by itself on
+# what was found, without these options, a target shows them.
+export ASAN_OPTIONS=malloc_context_size=1:quarantine_size_mb=1:max_malloc_fill_size=64:allocator_release_to_os_interval_ms=-1
 export UBSAN_OPTIONS=print_stacktrace=1
 # Some targets have files, in memory where that is possible.
 TMPDIR=$(mktemp -d -p "$([ -w /dev/shm ] && echo /dev/shm || echo /tmp)" venvd-fuzz.XXXXXX)
@@ -41,28 +42,32 @@ trap 'rm -rf "$TMPDIR"' EXIT
 mkdir -p $out/corpus/idl
 cp proto/*.varlink $out/corpus/idl/
 
-# options TARGET: how long its inputs are, and what else it is run with
+# options TARGET SLICE: how long its inputs are, and what else it is run with. Long ones take their time and mostly find what
+# short ones do: every eighth slice has them, and the short form.
 options() {
+	local short=1024 long=4096
 	case $1 in
-	call | row) echo -max_len=70000 ;;
-	catalog) echo -max_len=32768 ;;
-	idl) echo -max_len=20000 ;;
-	name) echo -max_len=300 ;;
-	*) echo -max_len=4096 ;;
+	answer | frame | order | reply) short=2048 ;;
+	call | row) short=2048 long=70000 ;;
+	catalog) short=32768 long=32768 ;;
+	idl) short=4096 long=20000 ;;
+	name) short=300 long=300 ;;
 	esac
+	if [ $(($2 % 8)) -eq 0 ]; then echo "-max_len=$long"; else echo "-max_len=$short"; fi
 	[ ! -e "tests/fuzz/$1.dict" ] || echo "-dict=tests/fuzz/$1.dict"
-	echo -timeout=20 -print_final_stats=1 "-artifact_prefix=$out/found-$1-"
+	# Which inputs are rare costs more to know than it brings to so fast a target.
+	echo -entropic=0 -timeout=20 -print_final_stats=1 "-artifact_prefix=$out/found-$1-"
 }
 
-# run TARGET LOG OPTION...: one process, from the corpus; its log is shown if it has found something
+# run TARGET SLICE LOG OPTION...: one process, from the corpus; its log is shown if it has found something
 run() {
-	local target=$1 log=$2 asan=$ASAN_OPTIONS
-	shift 2
+	local target=$1 slice=$2 log=$3 asan=$ASAN_OPTIONS
+	shift 3
 	# Those that jump out of a program that ends leave behind what it had.
 	case $target in catalog | order | reply) asan=$asan:detect_leaks=0 ;; esac
 	mkdir -p "$out/corpus/$target" "tests/fuzz/corpus/$target"
 	# shellcheck disable=SC2046 # lists of words
-	ASAN_OPTIONS=$asan "$out/fuzz_$target" $(options "$target") "$@" "$out/corpus/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 && return
+	ASAN_OPTIONS=$asan "$out/fuzz_$target" $(options "$target" "$slice") "$@" "$out/corpus/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 && return
 	grep -av "^#[0-9]" "$log" | tail -n 80
 	return 1
 }
@@ -70,22 +75,22 @@ run() {
 executed() { awk '/^stat::number_of_executed_units: / { n += $2 } END { print n + 0 }' "$@"; }
 
 short() {
-	run "$1" "$out/$1.log" -max_total_time="$seconds"
+	run "$1" 0 "$out/$1.log" -max_total_time="$seconds"
 	grep -a '^Done' "$out/$1.log" | sed "s/^/fuzz_$1: /"
 }
 
 # A slice is short enough that little is lost with it, and that no process grows old.
 long() {
-	local target=$1 processes=${PROCESSES:-$(nproc)} count=$out/$1.runs so_far=0 spent=0 slice began pids logs p
+	local target=$1 processes=${PROCESSES:-$(nproc)} count=$out/$1.runs so_far=0 spent=0 number=0 slice began pids logs p
 	[ -z "$restart" ] || rm -f "$count"
 	[ ! -e "$count" ] || read -r so_far spent <"$count"
 	while [ "$so_far" -lt "$runs" ]; do
 		slice=$(((runs - so_far + processes - 1) / processes))
 		[ "$slice" -le "${SLICE:-200000}" ] || slice=${SLICE:-200000}
-		began=$(date +%s%N) pids=() logs=()
+		began=$(date +%s%N) pids=() logs=() number=$((number + 1))
 		for ((p = 0; p < processes; p++)); do
 			logs+=("$out/$target-$p.log")
-			run "$target" "${logs[p]}" -runs="$slice" &
+			run "$target" $number "${logs[p]}" -runs="$slice" &
 			pids+=($!)
 		done
 		for p in "${pids[@]}"; do wait "$p" || exit 1; done
@@ -101,7 +106,7 @@ merged() {
 	fresh=$(mktemp -d)
 	mkdir -p "$out/corpus/$1" "tests/fuzz/corpus/$1"
 	# shellcheck disable=SC2046
-	"$out/fuzz_$1" $(options "$1") -merge=1 -use_counters=0 "$fresh" "tests/fuzz/corpus/$1" "$out/corpus/$1" >"$out/$1.log" 2>&1
+	"$out/fuzz_$1" $(options "$1" 0) -merge=1 -use_counters=0 "$fresh" "tests/fuzz/corpus/$1" "$out/corpus/$1" >"$out/$1.log" 2>&1
 	cp -n "$fresh"/* "tests/fuzz/corpus/$1/"         # what is there stays: some were put there by hand
 	rm -rf "$fresh"
 	echo "fuzz_$1: $(find "tests/fuzz/corpus/$1" -type f | wc -l) inputs"
