@@ -216,10 +216,11 @@ void replay_forget_environment(struct replay *replay, const char *env_id, const 
 {
 	struct replay_record *record, *next;
 	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
+		const char *dot = strrchr(record->row.method, '.');     /* none: so the catalog says, which was damaged */
 		next = TAILQ_NEXT(record, entry);
 		if (record->row.error != NULL || record->row.at_us < since_us ||
 		    strcmp(record->row.environment_id, env_id) != 0 ||
-		    (method != NULL && strcmp(strrchr(record->row.method, '.') + 1, method) != 0))
+		    (method != NULL && (dot == NULL || strcmp(dot + 1, method) != 0)))
 			continue;
 		store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);

@@ -405,6 +405,16 @@ def test_a_damaged_catalog_is_moved_aside(daemon, start, root, damage):
         assert "damaged" in again.log() and (root / ".venvd" / "catalog.db.damaged").exists()
 
 
+def test_a_request_of_no_method_is_lived_with(daemon, start, root):
+    daemon.call("Create", name="e", python=SYSTEM, withoutPip=True)
+    daemon.call("Delete", name="e", requestId="r")
+    daemon.stop()
+    with sqlite3.connect(catalog(root)) as db:
+        assert db.execute("UPDATE request SET method = 'Restore', at_us = 1 << 60").rowcount == 1
+    db.close()
+    assert [t["name"] for t in start(root).trash()] == ["e"]
+
+
 @needs_root
 def test_catalog_of_another_owner_is_an_error(daemon, start, root):
     daemon.stop()
