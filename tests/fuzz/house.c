@@ -301,12 +301,30 @@ void store_drop_requests(struct store *s, int64_t older_than_us)
 	store_queue_add(&s->queue, op);
 }
 
+/* What was asked before a start: of claims, deletions and renames that were under way, of what is there no more, twice, of
+ * no method. */
+static const struct {
+	const char *id, *method, *environment_id, *error;
+} house_requests[] = {
+	{ "r1", "io.venvd.Create", "000000000000000a", NULL }, { "r2", "io.venvd.Delete", "000000000000000b", NULL },
+	{ "r3", "io.venvd.Rename", "000000000000000f", NULL }, { "r4", "io.venvd.Restore", "0000000000000006", NULL },
+	{ "r5", "io.venvd.Create", "00000000000000ff", "io.venvd.AlreadyExists" }, { "r5", "x", "", NULL },
+	{ "r6", "Restore", "0000000000000007", NULL }, { "r7", "io.venvd.Delete", "0000000000000011", NULL },
+};
+
 int store_load(struct store *s, void (*row)(struct environment *, void *),
     void (*request)(struct store_request *, void *), void *arg)
 {
-	(void)request;
 	for (size_t i = 0; i < s->count; i++)
 		row(environment_copy(s->rows[i]), arg);
+	for (size_t i = 0; i < ARRAY_LENGTH(house_requests); i++) {
+		struct store_request one = { .id = xstrdup(house_requests[i].id), .method = xstrdup(house_requests[i].method),
+			.error = xstrdup(house_requests[i].error), .at_us = now_us() };
+		snprintf(one.environment_id, sizeof(one.environment_id), "%s", house_requests[i].environment_id);
+		struct store_request *copy = store_request_copy(&one);
+		free(one.id), free(one.method), free(one.error);
+		request(copy, arg);
+	}
 	return 0;
 }
 
@@ -486,6 +504,9 @@ static const struct {
 	{ "far", STATE_CREATING, "/elsewhere/f", INTENT_CREATE, false, true, NULL },
 	{ "named", STATE_READY, NULL, INTENT_NONE, false, true, "renamed" },
 	{ "back", STATE_TRASHED, NULL, INTENT_NONE, false, true, "again" },
+	{ "gone", STATE_READY, "/elsewhere/g", INTENT_DELETE, false, true, NULL },
+	{ "purged-far", STATE_READY, "/elsewhere/p", INTENT_PURGE, false, true, NULL },
+	{ "trashed-far", STATE_TRASHED, "/elsewhere/t", INTENT_NONE, false, true, NULL },
 	{ "made", STATE_TRASHED, NULL, INTENT_NONE, false, true, NULL },
 };
 
@@ -508,6 +529,9 @@ static struct environment *house_environment(size_t i)
 		env->deleted_at = env->created_at + (int64_t)i;
 		env->entry = xasprintf("%s~%zu~%s", env->name, i, env->id);
 		retention_stamp(house.retention, env);
+	} else if (env->intent == INTENT_DELETE) {
+		env->deleted_at = env->created_at + (int64_t)i;
+		env->entry = xasprintf("%s~%zu~%s", env->name, i, env->id);
 	} else if (strcmp(env->name, "made") == 0) {
 		env->entry = xasprintf("made~%zu~%016zx", ARRAY_LENGTH(house_rows) - 1, ARRAY_LENGTH(house_rows) - 1);
 	}

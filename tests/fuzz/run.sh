@@ -42,19 +42,34 @@ trap 'rm -rf "$TMPDIR"' EXIT
 mkdir -p $out/corpus/idl
 cp proto/*.varlink $out/corpus/idl/
 
+# dictionary TARGET: the words that what it tests knows, as they are in its sources; those of JSON with their quotes
+dictionary() {
+	case $1 in
+	answer | order) grep -ohE '"[A-Za-z][A-Za-z-]{1,24}"' daemon/*.c daemon/worker/*.c | sed 's/"/\\"/g; s/.*/"&"/' ;;
+	call | frame | reply) sed -n 's/^\(method\|error\) \([A-Za-z]*\).*/"\\"io.venvd.\2\\""/p' proto/io.venvd.varlink
+		sed 's/#.*//' proto/io.venvd.varlink | grep -oE '[A-Za-z]{2,}' | sed 's/.*/"\\"&\\""/' ;;
+	distinfo | moved | pyvenv) grep -ohE '"[^"\%]{2,30}"' daemon/worker/{distinfo,moved,pyvenv,record}.c ;;
+	idl) grep -ohE '"[^"\%]{1,20}"' proto/idl.c ;;
+	row) grep -ohE '"[A-Za-z]{2,}"' client/row.c client/cmd_list.c | sed 's/"/\\"/g; s/.*/"&"/' ;;
+	esac | sort -u >"$out/$1.dict"
+}
+
+is_thorough() { [ $(($1 % 8)) -eq 0 ]; }
+
 # options TARGET SLICE: how long its inputs are, and what else it is run with. Long ones take their time and mostly find what
-# short ones do: every eighth slice has them, and the short form.
+# short ones do, and so do looks for what is never freed: every eighth slice has both, the first of each run, and the short form.
 options() {
 	local short=1024 long=4096
 	case $1 in
-	answer | frame | order | reply) short=2048 ;;
+	answer) short=4096 long=12288 ;;                 # a whole start is said in as much
+	frame | order | reply) short=2048 ;;
 	call | row) short=2048 long=70000 ;;
 	catalog) short=32768 long=32768 ;;
 	idl) short=4096 long=20000 ;;
 	name) short=300 long=300 ;;
 	esac
-	if [ $(($2 % 8)) -eq 0 ]; then echo "-max_len=$long"; else echo "-max_len=$short"; fi
-	[ ! -e "tests/fuzz/$1.dict" ] || echo "-dict=tests/fuzz/$1.dict"
+	if is_thorough "$2"; then echo "-max_len=$long"; else echo "-max_len=$short" -detect_leaks=0; fi
+	[ ! -s "$out/$1.dict" ] || echo "-dict=$out/$1.dict"
 	# Which inputs are rare costs more to know than it brings to so fast a target.
 	echo -entropic=0 -timeout=20 -print_final_stats=1 "-artifact_prefix=$out/found-$1-"
 }
@@ -65,6 +80,7 @@ run() {
 	shift 3
 	# Those that jump out of a program that ends leave behind what it had.
 	case $target in catalog | order | reply) asan=$asan:detect_leaks=0 ;; esac
+	is_thorough "$slice" || asan=$asan:detect_leaks=0
 	mkdir -p "$out/corpus/$target" "tests/fuzz/corpus/$target"
 	# shellcheck disable=SC2046 # lists of words
 	ASAN_OPTIONS=$asan "$out/fuzz_$target" $(options "$target" "$slice") "$@" "$out/corpus/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 && return
@@ -87,7 +103,7 @@ long() {
 	while [ "$so_far" -lt "$runs" ]; do
 		slice=$(((runs - so_far + processes - 1) / processes))
 		[ "$slice" -le "${SLICE:-200000}" ] || slice=${SLICE:-200000}
-		began=$(date +%s%N) pids=() logs=() number=$((number + 1))
+		began=$(date +%s%N) pids=() logs=()
 		for ((p = 0; p < processes; p++)); do
 			logs+=("$out/$target-$p.log")
 			run "$target" $number "${logs[p]}" -runs="$slice" &
@@ -97,21 +113,26 @@ long() {
 		so_far=$((so_far + $(executed "${logs[@]}")))
 		spent=$((spent + ($(date +%s%N) - began) / 1000000))
 		echo "$so_far $spent" >"$count"
+		number=$((number + 1))
 	done
 	echo "fuzz_$target: $so_far runs, $((so_far * 1000 / (spent + 1))) a second"
 }
 
+# Those with names were put there by hand, and stay.
 merged() {
 	local fresh
 	fresh=$(mktemp -d)
 	mkdir -p "$out/corpus/$1" "tests/fuzz/corpus/$1"
 	# shellcheck disable=SC2046
-	"$out/fuzz_$1" $(options "$1" 0) -merge=1 -use_counters=0 "$fresh" "tests/fuzz/corpus/$1" "$out/corpus/$1" >"$out/$1.log" 2>&1
-	cp -n "$fresh"/* "tests/fuzz/corpus/$1/"         # what is there stays: some were put there by hand
+	ASAN_OPTIONS=$ASAN_OPTIONS:detect_leaks=0 "$out/fuzz_$1" $(options "$1" 0) -set_cover_merge=1 -use_counters=0 "$fresh" \
+		"tests/fuzz/corpus/$1" "$out/corpus/$1" >"$out/$1.log" 2>&1 || { tail -n 20 "$out/$1.log"; exit 1; }
+	find "tests/fuzz/corpus/$1" -type f -regextype posix-egrep -regex '.*/[0-9a-f]{40}' -delete
+	cp "$fresh"/* "tests/fuzz/corpus/$1/"
 	rm -rf "$fresh"
 	echo "fuzz_$1: $(find "tests/fuzz/corpus/$1" -type f | wc -l) inputs"
 }
 
 for target in "${targets[@]}"; do
+	dictionary "$target"
 	if [ -n "$merge" ]; then merged "$target"; elif [ -n "$runs" ]; then long "$target"; else short "$target"; fi
 done
