@@ -223,7 +223,7 @@ static bool row_of(void *arg, const char *row, unsigned char ret_digest[SHA256_D
 	const struct rows *rows = arg;
 	_cleanup_free_ char *path = record_path(rows->site, row);
 	struct moving_file key = { .path = path };
-	const struct moving_file *file = path ?
+	const struct moving_file *file = path && rows->count > 0 ?
 	    bsearch(&key, rows->found->files, rows->count, sizeof(key), by_path) : NULL;
 	if (!file || file->link)
 		return false;

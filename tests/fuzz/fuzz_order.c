@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * An order's bytes: what a worker does with whatever comes from the daemon (talk.c, worker.c, short.c, and every order's own
- * reading). The first byte: resident, or one order. The rest, up to 0xff, is what comes over the socket; after each
- * further 0xff what one child prints, for no child is started. The worker is whole but for child.c.
+ * reading). The first byte: resident, or one order. The rest, up to 0xff, is what comes over the socket; in it 0xfd and a
+ * byte is the inode of one of `directories`, 0xfe the path of the root, for an order is done only where they are right. After
+ * each further 0xff comes what one child prints, for no child is started. The worker is whole but for child.c.
  *
  * There is a root in memory, with an environment and a trashed one in it, made anew whenever it was changed, and the process
  * may write nowhere else (Landlock; without it no order is run): what an order names by a path is out of reach.
@@ -248,6 +249,30 @@ static void begin(void)
 
 /* --- the root --- */
 
+/* With those above it that are not there yet. */
+static void put_directory(int in, const char *name)
+{
+	_cleanup_free_ char *path = xstrdup(name);
+	for (char *p = path; p != NULL;) {
+		char *slash = strchr(p, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		if (mkdirat(in, path, 0700) != 0 && errno != EEXIST)
+			abort();
+		if (slash != NULL)
+			*slash++ = '/';
+		p = slash;
+	}
+}
+
+static ino_t inode_of(int in, const char *name)
+{
+	struct stat st;
+	if (fstatat(in, name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+		abort();
+	return st.st_ino;
+}
+
 static void put_file(int in, const char *name, const char *text)
 {
 	_cleanup_fd_ int fd = openat(in, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
@@ -255,13 +280,27 @@ static void put_file(int in, const char *name, const char *text)
 		abort();
 }
 
-static const char *const directories[] = { PATH_STATE, PATH_STATE "/" PATH_STAGE, PATH_STATE "/" PATH_TRASH,
-	PATH_STATE "/" PATH_TRASH "/old~1~x", PATH_STATE "/" PATH_TRASH "/old~1~x/" PATH_TREE, PATH_STATE "/" PATH_POOL,
-	PATH_STATE "/" PATH_IMAGES, "a", "a/bin" };
+#define TRASHED PATH_STATE "/" PATH_TRASH "/old~1~x"
+#define SITE "a/lib/python3.12/site-packages"
+#define CFG "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.12.1\nexecutable = /usr/bin/python3.12\n"
+
+static const char *const directories[] = { "a", TRASHED "/" PATH_TREE, PATH_STATE "/" PATH_STAGE "/b~1~y", "a/bin", TRASHED,
+	PATH_STATE "/" PATH_TRASH, PATH_STATE "/" PATH_STAGE, PATH_STATE "/" PATH_POOL, PATH_STATE "/" PATH_IMAGES, "a/lib",
+	"a/lib/python3.12", SITE, SITE "/p-1.dist-info", PATH_STATE };
+static ino_t inodes[ARRAY_LENGTH(directories)];
 static const struct {
 	const char *name, *text;
 } files[] = {
-	{ PATH_STATE "/" PATH_LOCK, "" }, { "a/pyvenv.cfg", "home = /usr/bin\nversion = 3.12.1\n" }, { "a/bin/python", "#!" },
+	{ PATH_STATE "/" PATH_LOCK, "" }, { "a/pyvenv.cfg", CFG "command = /usr/bin/python3.12 -m venv /r/a\n" },
+	{ "a/bin/activate", "VIRTUAL_ENV='/r/a'\nPS1=\"(a) \"\n" }, { "a/bin/p", "#!/r/a/bin/python\nimport p\n" },
+	{ SITE "/p-1.dist-info/METADATA", "Name: p\nVersion: 1\n" },
+	{ SITE "/p-1.dist-info/RECORD", "../../../bin/p,sha256=x,30\np-1.dist-info/METADATA,sha256=y,19\np-1.dist-info/RECORD,,\n" },
+	{ TRASHED "/" PATH_TREE "/pyvenv.cfg", CFG }, { TRASHED "/record.json", "{\"name\":\"old\"}" },
+};
+static const struct {
+	const char *name, *target;
+} links[] = {
+	{ "a/bin/python", "python3" }, { "a/bin/python3", "/usr/bin/python3" }, { "a/lib64", "lib" }, { "l", "a" },
 };
 
 /* What is done to a root is told by its directories (inotify): to make one costs a hundred system calls, and most orders
@@ -295,10 +334,14 @@ static void make_root(void)
 	if (root <= WORKER_FD_LOCK)
 		abort();
 	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
-		if (mkdirat(root, directories[i], 0700) != 0)
-			abort();
+		put_directory(root, directories[i]);
 	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
 		put_file(root, files[i].name, files[i].text);
+	for (size_t i = 0; i < ARRAY_LENGTH(links); i++)
+		if (symlinkat(links[i].target, root, links[i].name) != 0)
+			abort();
+	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
+		inodes[i] = inode_of(root, directories[i]);
 	watch_directory("");
 	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
 		watch_directory(directories[i]);
@@ -306,6 +349,24 @@ static void make_root(void)
 	give(root, WORKER_FD_ROOT);
 	give(state, WORKER_FD_STATE);
 	is_untouched();                         /* what was said of the one before, that nobody holds any more */
+}
+
+/* What the input says of this root. */
+static void expand(const uint8_t *data, const uint8_t *end)
+{
+	static struct text orders_text;
+	text_clear(&orders_text);
+	text_adds(&orders_text, "");
+	for (; data < end; data++) {
+		if (*data == 0xfd && data + 1 < end)
+			text_addf(&orders_text, "%llu", (unsigned long long)inodes[*++data % ARRAY_LENGTH(inodes)]);
+		else if (*data == 0xfe)
+			text_addf(&orders_text, "%s/r", base);
+		else
+			text_add(&orders_text, data, 1);
+	}
+	input = (const uint8_t *)orders_text.data;
+	input_end = input + orders_text.len;
 }
 
 static void run_worker(bool resident)
@@ -336,8 +397,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ours = open("/dev/null", O_RDWR | O_CLOEXEC);
 	}
 	const uint8_t *cut = memchr(data + 1, 0xff, size - 1);
-	input = data + 1;
-	input_end = cut != NULL ? cut : data + size;
+	expand(data + 1, cut != NULL ? cut : data + size);
 	children = cut != NULL ? cut + 1 : data + size;
 	children_end = data + size;
 	gone = false;
