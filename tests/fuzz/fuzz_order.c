@@ -2,11 +2,12 @@
 /*
  * An order's bytes: what a worker does with whatever comes from the daemon (talk.c, worker.c, short.c, and every order's own
  * reading). The first byte: resident, or one order. The rest, up to 0xff, is what comes over the socket; in it 0xfd and a
- * byte is the inode of one of `directories`, 0xfe the path of the root, for an order is done only where they are right. After
+ * byte is the inode of one of `named`, 0xfe the path of the root, for an order is done only where they are right. After
  * each further 0xff comes what one child prints, for no child is started. The worker is whole but for child.c.
  *
  * There is a root in memory, with an environment and a trashed one in it, made anew whenever it was changed, and the process
- * may write nowhere else (Landlock; without it no order is run): what an order names by a path is out of reach.
+ * may write nowhere else (Landlock; without it no order is run): what an order names by a path is out of reach. The worker's
+ * variables are for each input what they are when it starts (section.h), so it knows nothing of what came before.
  *
  * Invariants: the worker answers, or ends with status 1 as it does when something is no order; whatever it says is a JSON
  * object with the number of an order that it was given; each order has one end at most, and nothing comes after it.
@@ -168,6 +169,32 @@ char *child_end_text(const struct child *c)
 	return xasprintf("exited with status %d", c->status);
 }
 
+/* --- what it remembers --- */
+
+#define PLAIN __attribute__((no_sanitize("address", "undefined", "coverage"), noinline))
+
+extern char __start_fuzz_zero[], __stop_fuzz_zero[], __start_fuzz_data[], __stop_fuzz_data[];
+static char *first_data;
+
+/* Not memcpy(): that would see the room between two variables. Each begins and ends at a multiple of 32. */
+static PLAIN void copy_words(void *to, const void *from, size_t len)
+{
+	volatile uint64_t *words = to;
+	for (size_t i = 0; i < len / sizeof(*words); i++)
+		words[i] = from != NULL ? ((const uint64_t *)from)[i] : 0;
+}
+
+static void forget_all(void)
+{
+	size_t len = (size_t)(__stop_fuzz_data - __start_fuzz_data);
+	if (first_data == NULL) {
+		first_data = xreallocarray(NULL, len + 1, 1);
+		copy_words(first_data, __start_fuzz_data, len);
+	}
+	copy_words(__start_fuzz_data, first_data, len);
+	copy_words(__start_fuzz_zero, NULL, (size_t)(__stop_fuzz_zero - __start_fuzz_zero));
+}
+
 /* --- where it may write --- */
 
 static bool allow(int rules, const char *path, uint64_t what)
@@ -204,8 +231,9 @@ static bool confine(int argc, char **argv)
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	(void)st, (void)type, (void)ftw;
-	return remove(path) == 0 ? 0 : 0;
+	(void)st, (void)ftw;
+	int removed = type == FTW_DP || type == FTW_DNR ? rmdir(path) : unlink(path);
+	return removed == 0 ? 0 : 0;            /* what stays makes mkdir() fail */
 }
 
 static void forget(void)
@@ -234,21 +262,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	return 0;
 }
 
-/* Not before the first input: who only starts others, to merge, must not take their rights away. */
-static void begin(void)
-{
-	base = xasprintf("%s/venvd-fuzz-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-	if (mkdtemp(base) == NULL)
-		abort();
-	atexit(forget);
-	confined = confine(argument_count, arguments);
-	if (!confined)
-		fprintf(stderr, "no Landlock here: no order is run\n");
-	signal(SIGPIPE, SIG_IGN);
-}
-
-/* --- the root --- */
-
 /* With those above it that are not there yet. */
 static void put_directory(int in, const char *name)
 {
@@ -265,6 +278,47 @@ static void put_directory(int in, const char *name)
 	}
 }
 
+static void put_file(int in, const char *name, const char *text)
+{
+	_cleanup_fd_ int fd = openat(in, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0 || fd_write_all(fd, text, strlen(text)) != 0)
+		abort();
+}
+
+/* Interpreters are looked for in /usr and here, so not in what else this machine has. */
+static void make_home(void)
+{
+	static const char *const installed[] = { ".pyenv/versions/3.12.1", ".pyenv/versions/2.7.18",
+		".local/share/uv/python/cpython-3.10.1-linux-x86_64-gnu" };
+	_cleanup_free_ char *home = xasprintf("%s/home", base);
+	if (mkdir(home, 0700) != 0 || setenv("HOME", home, 1) != 0)
+		abort();
+	_cleanup_fd_ int fd = open(home, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_LENGTH(installed); i++) {
+		_cleanup_free_ char *bin = xasprintf("%s/bin", installed[i]), *python = xasprintf("%s/python3", bin);
+		put_directory(fd, bin);
+		put_file(fd, python, "\177ELF");
+		if (fchmodat(fd, python, 0700, 0) != 0)
+			abort();
+	}
+}
+
+/* Not before the first input: who only starts others, to merge, must not take their rights away. */
+static void begin(void)
+{
+	base = xasprintf("%s/venvd-fuzz-XXXXXX", getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
+	if (mkdtemp(base) == NULL)
+		abort();
+	atexit(forget);
+	make_home();
+	confined = confine(argument_count, arguments);
+	if (!confined)
+		fprintf(stderr, "no Landlock here: no order is run\n");
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* --- the root --- */
+
 static ino_t inode_of(int in, const char *name)
 {
 	struct stat st;
@@ -273,21 +327,17 @@ static ino_t inode_of(int in, const char *name)
 	return st.st_ino;
 }
 
-static void put_file(int in, const char *name, const char *text)
-{
-	_cleanup_fd_ int fd = openat(in, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0 || fd_write_all(fd, text, strlen(text)) != 0)
-		abort();
-}
-
 #define TRASHED PATH_STATE "/" PATH_TRASH "/old~1~x"
 #define SITE "a/lib/python3.12/site-packages"
 #define CFG "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.12.1\nexecutable = /usr/bin/python3.12\n"
 
-static const char *const directories[] = { "a", TRASHED "/" PATH_TREE, PATH_STATE "/" PATH_STAGE "/b~1~y", "a/bin", TRASHED,
-	PATH_STATE "/" PATH_TRASH, PATH_STATE "/" PATH_STAGE, PATH_STATE "/" PATH_POOL, PATH_STATE "/" PATH_IMAGES, "a/lib",
-	"a/lib/python3.12", SITE, SITE "/p-1.dist-info", PATH_STATE };
-static ino_t inodes[ARRAY_LENGTH(directories)];
+#define STAGED PATH_STATE "/" PATH_STAGE "/b~1~y"
+static const char *const directories[] = { PATH_STATE, PATH_STATE "/" PATH_STAGE, STAGED, PATH_STATE "/" PATH_TRASH, TRASHED,
+	TRASHED "/" PATH_TREE, PATH_STATE "/" PATH_POOL, PATH_STATE "/" PATH_IMAGES, "a", "a/bin", "a/lib", "a/lib/python3.12",
+	SITE, SITE "/p-1.dist-info" };
+/* What orders are about. */
+static const char *const named[] = { "a", TRASHED "/" PATH_TREE, STAGED, "a/bin" };
+static ino_t inodes[ARRAY_LENGTH(named)];
 static const struct {
 	const char *name, *text;
 } files[] = {
@@ -334,14 +384,15 @@ static void make_root(void)
 	if (root <= WORKER_FD_LOCK)
 		abort();
 	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
-		put_directory(root, directories[i]);
+		if (mkdirat(root, directories[i], 0700) != 0)
+			abort();
 	for (size_t i = 0; i < ARRAY_LENGTH(files); i++)
 		put_file(root, files[i].name, files[i].text);
 	for (size_t i = 0; i < ARRAY_LENGTH(links); i++)
 		if (symlinkat(links[i].target, root, links[i].name) != 0)
 			abort();
-	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
-		inodes[i] = inode_of(root, directories[i]);
+	for (size_t i = 0; i < ARRAY_LENGTH(named); i++)
+		inodes[i] = inode_of(root, named[i]);
 	watch_directory("");
 	for (size_t i = 0; i < ARRAY_LENGTH(directories); i++)
 		watch_directory(directories[i]);
@@ -400,6 +451,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	expand(data + 1, cut != NULL ? cut : data + size);
 	children = cut != NULL ? cut + 1 : data + size;
 	children_end = data + size;
+	forget_all();
 	gone = false;
 	read_orders();
 	frame_reader_init(&reader, LIMIT_WORKER_FRAME);

@@ -51,11 +51,13 @@ static bool left_behind;        /* something went wrong twice, and the next star
 
 /* --- log.c --- */
 
+/* As it is written. */
 static void PRINTF_LIKE(1, 0) house_log(const char *fmt, va_list ap)
 {
-	static char line[4096];
+	char line[1024];
 	vsnprintf(line, sizeof(line), fmt, ap);
-	for (const unsigned char *p = (unsigned char *)line; *p != '\0'; p++)
+	_cleanup_free_ char *safe = text_printable(line);
+	for (const unsigned char *p = (unsigned char *)safe; *p != '\0'; p++)
 		assert(*p >= 0x20 && *p != 0x7f);
 	left_behind |= strstr(line, "could not be taken away") != NULL;
 }

@@ -31,5 +31,8 @@ $(BUILD)/fuzz_catalog: FUZZ_LIBS = -lsqlite3
 $(BUILD)/fuzz_catalog: WRAP = abort store_file_make
 $(BUILD)/fuzz_reply: $(call rooms,client,find start venvctl)
 $(BUILD)/fuzz_reply: WRAP = fd_write_all send recv isatty talk_terminal exit _exit
+ifdef FUZZ
+$(BUILD)/obj/daemon/worker/%.o: CPPFLAGS += -include tests/fuzz/section.h
+endif
 $(BUILD)/fuzz_order: $(call rooms,daemon/worker,child talk worker)
 $(BUILD)/fuzz_order: WRAP = send recv
