@@ -377,6 +377,7 @@ static void diagnose_one(const json_t *order, json_t *one, const struct mapped *
 	struct source source = SOURCE_NONE;
 	_cleanup_diagnosis_ struct diagnosis d = { 0 };
 	talk_unpack(one, "{s:s, s:o}", "path", &path, "source", &source_json);
+	talk_absolute(path);
 	json_t *mapped = NULL;
 	char real[PATH_MAX];
 	if (source_open(&source, source_json, &failure) == 0) {

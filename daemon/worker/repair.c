@@ -277,6 +277,7 @@ int do_repair(json_t *order, json_t **ret, struct failure *f)
 	struct repair r = { .order = order, .source = SOURCE_NONE, .aside_fd = -1 };
 	json_t *source;
 	talk_unpack(order, "{s:s, s:o}", "path", &r.path, "source", &source);
+	talk_absolute(r.path);
 	int result = source_open(&r.source, source, f) < 0 ? -1 : mend(&r, ret, f);
 	source_done(&r.source);
 	return result;

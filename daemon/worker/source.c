@@ -56,8 +56,10 @@ int source_open(struct source *s, json_t *order, struct failure *f)
 	talk_unpack(order, "{s:s, s:I, s:I, s:o, s?s, s?s}", "name", &s->name, "ino", &ino, "btime", &btime, "paths",
 	    &paths, "trash", &s->trash, "location", &s->path);
 	s->id = (struct identity){ .ino = ino, .btime_ns = btime };
-	json_array_foreach(paths, i, path)
+	json_array_foreach(paths, i, path) {
+		talk_absolute(json_string_value(path));
 		add_path(s, json_string_value(path));
+	}
 	if (!place_component(s->name) || (s->trash && !place_component(s->trash)) || s->path_count == 0)
 		return failure_reason(f, ERROR_FAILED, "'%s' is no name", s->name);
 	s->parent_fd = open_parent(s);

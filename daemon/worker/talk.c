@@ -141,6 +141,12 @@ void talk_unpack(json_t *order, const char *fmt, ...)
 		bad(error.text);
 }
 
+void talk_absolute(const char *path)
+{
+	if (!path || path[0] != '/')
+		bad("a path in an order is not absolute");
+}
+
 int talk_reserved(const json_t *order, json_t *fields, struct failure *f)
 {
 	json_int_t id;
