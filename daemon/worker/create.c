@@ -62,6 +62,7 @@ static void read_order(struct creation *c, json_t *order)
 	talk_unpack(order, "{s:s, s:s, s:s, s:b, s:o, s?o, s:i, s?o}", "name", &c->name, "entry",
 	    &c->entry, "path", &c->path, "elsewhere", &c->elsewhere, "options", &options, "search",
 	    &c->search, "probeMs", &c->probe_ms, "caller", &caller);
+	talk_positive(c->probe_ms);
 	maker_options_read(&c->options, options);
 	c->python = json_object_get(options, "python");
 	caller_init(&c->caller, caller);

@@ -55,6 +55,7 @@ int do_image(json_t *order, json_t **ret, struct failure *f)
 	struct caller caller;
 	talk_unpack(order, "{s:s, s:b, s:i, s?o}", "python", &python, "withoutPip", &without_pip, "probeMs",
 	    &probe_ms, "caller", &caller_json);
+	talk_positive(probe_ms);
 	caller_init(&caller, caller_json);
 	_cleanup_interpreter_ struct interpreter interpreter = { 0 };
 	_cleanup_free_ char *before = NULL, *key = NULL, *delegate = NULL;

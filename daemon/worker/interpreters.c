@@ -165,6 +165,7 @@ int do_interpreters(json_t *order, json_t **ret, struct failure *f)
 	bool managed_first;
 	(void)ret;
 	talk_unpack(order, "{s?o, s:i, s?o}", "caller", &caller, "probeMs", &l.probe_ms, "search", &search);
+	talk_positive(l.probe_ms);
 	caller_init(&l.caller, caller);
 	_cleanup_free_ const char **dirs = resolve_search(search, &managed_first);
 	search_init(&l.search, &l.caller, dirs);
@@ -216,6 +217,7 @@ int do_python(json_t *order, json_t **ret, struct failure *f)
 	int probe_ms;
 	talk_unpack(order, "{s:s, s:s, s:i, s?o}", "verb", &verb, "path", &path, "probeMs", &probe_ms, "caller",
 	    &caller_value);
+	talk_positive(probe_ms);
 	caller_init(&caller, caller_value);
 	if (path[0] != '/')
 		return failure_set(f, ERROR_NO_SUCH_INTERPRETER, json_pack("{soss}", "interpreter",

@@ -210,6 +210,7 @@ static int find_python(struct repair *r, const char *wanted, struct interpreter 
 	json_auto_t *warnings = json_array(), *specs = json_pack("[s]", wanted);
 	struct resolution resolution = { .caller = &caller, .warnings = warnings, .specs = specs };
 	talk_unpack(r->order, "{s?o, s?o, s:i}", "caller", &caller_value, "search", &search, "probeMs", &resolution.probe_ms);
+	talk_positive(resolution.probe_ms);
 	caller_init(&caller, caller_value);
 	_cleanup_free_ const char **dirs = resolve_search(search, &resolution.managed_first);
 	resolution.dirs = dirs;

@@ -141,6 +141,12 @@ void talk_unpack(json_t *order, const char *fmt, ...)
 		bad(error.text);
 }
 
+void talk_positive(int number)
+{
+	if (number <= 0)
+		bad("a number in an order is not positive");
+}
+
 void talk_absolute(const char *path)
 {
 	if (!path || path[0] != '/')

@@ -28,6 +28,8 @@ int talk_reserved(const json_t *order, json_t *fields, struct failure *);
 
 /* json_unpack of an order that must fit; else the worker ends with status 1. */
 void talk_unpack(json_t *order, const char *fmt, ...);
-/* The same for a path of an order that must be absolute; NULL is none. */
+/* The same for a number of an order that must be more than 0, */
+void talk_positive(int number);
+/* and for a path of an order that must be absolute; NULL is none. */
 void talk_absolute(const char *path);
 #endif
