@@ -219,7 +219,8 @@ static void venvd_ready(struct venvd *v)
 void venvd_stop_if_idle(struct venvd *v)
 {
 	struct timeval now = { 0, 0 };
-	if (v->stopping && !event_pending(venvd_events.turn, EV_TIMEOUT, NULL))
+	/* What the closing catalog still tells comes when nothing waits any more. */
+	if (v->stopping && venvd_events.turn != NULL && !event_pending(venvd_events.turn, EV_TIMEOUT, NULL))
 		event_add(venvd_events.turn, &now);
 }
 
@@ -340,6 +341,7 @@ static void venvd_unwatch(void)
 	for (size_t i = 0; i < ARRAY_LENGTH(all); i++)
 		if (all[i] != NULL)
 			event_free(all[i]);
+	venvd_events.turn = NULL;
 }
 
 int main(int argc, char **argv)

@@ -300,3 +300,22 @@ def test_who_asks_again_for_the_end_does_not_spoil_it(start, root):
     daemon = start(root)
     daemon.call("Shutdown")
     assert daemon.stop() == 0       # by a signal, while it puts its things away
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+def test_ended_while_a_commit_hangs(start, traced, root):
+    """The disk takes longer than the end waits: what the commit was for is answered all the same, and nothing is touched
+    that is gone by then."""
+    daemon = start(root)
+    create(daemon, "a")
+    daemon.stop()
+    daemon = traced("fdatasync:delay_enter=2000000", path=root / ".venvd/catalog.db-wal")
+    with daemon.connect() as c, daemon.connect() as other:
+        pid = other.call("Status")["pid"]
+        c.send("Protect", {"name": "a"})
+        other.call("Status")
+        os.kill(pid, 15)
+        assert c.result(c.receive())["environment"]["protected"] is True
+    assert daemon.process.wait(DEADLINE) == 0
+    assert "ending with work under way" in daemon.log() and "Sanitizer" not in daemon.log(), daemon.log()

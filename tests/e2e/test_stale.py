@@ -3,7 +3,6 @@
 move directories to names that somebody is about to use."""
 import os
 import pathlib
-import select
 import shutil
 import signal
 import time
