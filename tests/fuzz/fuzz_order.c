@@ -171,7 +171,11 @@ char *child_end_text(const struct child *c)
 
 /* --- what it remembers --- */
 
+#ifdef __clang__                /* which makes the targets; others only look at them */
 #define PLAIN __attribute__((no_sanitize("address", "undefined", "coverage"), noinline))
+#else
+#define PLAIN
+#endif
 
 extern char __start_fuzz_zero[], __stop_fuzz_zero[], __start_fuzz_data[], __stop_fuzz_data[];
 static char *first_data;
