@@ -424,6 +424,15 @@ static bool options_fit(const json_t *options)
 	return json_is_object(options) && known == json_object_size(options);
 }
 
+bool environment_options_fit(const char *text)
+{
+	json_t *options = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+	bool fit = options_fit(options);
+
+	json_decref(options);
+	return fit;
+}
+
 /* Whether every member that is there has the type that it must have. A record is a file that
  * somebody may have edited: half of it is not taken. */
 static bool record_fits(const json_t *record)

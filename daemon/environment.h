@@ -92,4 +92,5 @@ bool environment_take_inspection(struct environment *, const json_t *inspection)
 /* What a trash entry's record.json says: everything needed to make the row again. */
 json_t *environment_to_record(const struct environment *);                      /* owned */
 struct environment *environment_from_record(const json_t *record);              /* NULL if unfit */
+bool environment_options_fit(const char *text);  /* whether it is what the IDL's Options may be, as JSON */
 #endif

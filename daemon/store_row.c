@@ -87,6 +87,9 @@ static struct environment *row_environment(sqlite3_stmt *stmt, const struct envi
 	for (size_t i = 0; i < ARRAY_LENGTH(columns); i++)
 		load_column(stmt, (int)i + 1, columns[i].type, (char *)env + columns[i].offset,
 		    before ? (const char *)before + columns[i].offset : NULL);
+	/* They are sent to clients as they are; in a damaged catalog they may be anything, and then nobody knows them. */
+	if (env->options && (!before || env->options != before->options) && !environment_options_fit(env->options))
+		word_set(&env->options, NULL);
 	return env;
 }
 

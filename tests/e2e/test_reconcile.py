@@ -415,6 +415,19 @@ def test_a_request_of_no_method_is_lived_with(daemon, start, root):
     assert [t["name"] for t in start(root).trash()] == ["e"]
 
 
+def test_options_that_are_none_are_not_told(daemon, start, root):
+    for name in ("e", "f"):
+        daemon.call("Create", name=name, python=SYSTEM, withoutPip=True)
+    daemon.stop()
+    with sqlite3.connect(catalog(root)) as db:
+        assert db.execute("UPDATE environment SET options = replace(options, 'true', 'srue') WHERE name = 'e'").rowcount == 1
+    db.close()
+    again = start(root)
+    told = {name: again.call("Get", name=name)["environment"] for name in ("e", "f")}
+    assert "options" not in told["e"] and told["f"]["options"]["withoutPip"] is True
+    assert set(again.environments()) == {"e", "f"}
+
+
 @needs_root
 def test_catalog_of_another_owner_is_an_error(daemon, start, root):
     daemon.stop()

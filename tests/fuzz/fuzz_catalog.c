@@ -310,7 +310,7 @@ static void check_aside(const uint8_t *data, size_t size)
 /* --- rows --- */
 
 static int rows, requests;
-static bool found_ours, again;          /* again: the rows have been looked at before */
+static bool found_ours, found_request, again;          /* again: the rows have been looked at before */
 
 static void take_row(struct environment *env, void *arg)
 {
@@ -341,6 +341,7 @@ static void take_request(struct store_request *request, void *arg)
 {
 	(void)arg;
 	requests++;
+	found_request |= strcmp(request->id, "fuzz") == 0;
 	assert(request->id != NULL && request->method != NULL);
 	store_request_free(request);
 }
@@ -363,7 +364,9 @@ static void write_and_reopen(struct store *store, int before)
 	struct environment *env = environment_new("fuzz");
 	bool aside;
 	memcpy(env->id, "fuzzfuzzfuzzfuzz", 16);
-	store_put(store, env, NULL, NULL);
+	const struct store_request request = { .id = (char[]){ "fuzz" }, .method = (char[]){ "io.venvd.Create" },
+		.fingerprint = "0", .environment_id = "fuzzfuzzfuzzfuzz", .at_us = 1 };
+	store_put_both(store, env, &request, NULL, NULL);
 	environment_free(env);
 	ends_allowed = false;
 	if (setjmp(ended) != 0) {
@@ -375,10 +378,10 @@ static void write_and_reopen(struct store *store, int before)
 	store = open_catalog(&aside);
 	assert(store != NULL && !aside);
 	rows = requests = 0;
-	found_ours = false;
+	found_ours = found_request = false;
 	again = true;
 	assert(store_load(store, take_row, take_request, NULL) == 0);
-	assert(found_ours && rows >= before);
+	assert(found_ours && found_request && rows >= before);
 	store_close(store);
 }
 
