@@ -136,7 +136,11 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 	size_t i;
 	json_t *found;
 	json_array_foreach(json_object_get(frame, "environments"), i, found) {
-		seen_look(v, found, 0); /* a row may have the name already, of what was there before */
+		/* A row may have the name already, of what was there before; not one that is being taken back. */
+		const char *name = json_string_value(json_object_get(found, "name"));
+		const struct environment *row = name != NULL ? index_get(v->index, name) : NULL;
+		if (row != NULL && row->intent == INTENT_NONE)
+			seen_look(v, found, 0);
 		struct environment *env = seen_adopt(v, found);
 		if (env != NULL) {
 			env->unrecorded = true;
