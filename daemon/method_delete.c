@@ -49,7 +49,8 @@ struct forgetting {
 /* Several environments of one name in the trash, purged one after the other. */
 struct emptying {
 	struct operation op;
-	char *name;
+	json_t *ids;            /* of those that are yet to go; the last of them is the next */
+	char *why;              /* of the first that could not go */
 };
 
 static void removal_free(struct removal *d)
@@ -239,41 +240,46 @@ static void removal_begin(struct venvd *v, struct request *r, struct environment
 
 static void emptying_next(struct emptying *);
 
+/* Their rows say that they go, so each has its try, and whoever could not go another one later (retention.c). */
 static void emptying_purged(const char *why, void *arg)
 {
 	struct emptying *e = arg;
-	struct venvd *v = e->op.venvd;
-	e->op.env = NULL;
-	if (why == NULL) {
-		emptying_next(e);
-		return;
-	}
-	operation_error(&e->op, ERROR_FAILED, json_pack("{s:s}", "reason", why));
-	free(e->name);
-	free(e);
-	retention_arm(v->retention);
+	if (why != NULL && e->why == NULL)
+		e->why = xstrdup(why);
+	emptying_next(e);
 }
 
 /* One that was to go when it was asked for: what has come into the trash since then can be taken back. */
-static struct environment *emptying_one(const struct emptying *e)
+static struct environment *emptying_one(struct emptying *e)
 {
-	const struct index *index = e->op.venvd->index;
-	struct environment *env = index_trash_next(index, e->name, INT64_MAX, "");
-	while (env != NULL && strcmp(env->name, e->name) == 0 && (env->intent != INTENT_PURGE || env->busy != NULL))
-		env = index_trash_next(index, env->name, env->deleted_at, env->id);
-	return env != NULL && strcmp(env->name, e->name) == 0 ? env : NULL;
+	struct environment *env = NULL;
+	while (env == NULL && json_array_size(e->ids) > 0) {
+		size_t last = json_array_size(e->ids) - 1;
+		env = index_get_id(e->op.venvd->index, json_string_value(json_array_get(e->ids, last)));
+		json_array_remove(e->ids, last);
+		if (env != NULL && (env->state != STATE_TRASHED || env->busy != NULL))
+			env = NULL;
+	}
+	return env;
 }
 
 static void emptying_next(struct emptying *e)
 {
 	struct venvd *v = e->op.venvd;
-	struct environment *env = emptying_one(e);
+	struct environment *env = v->stopping ? NULL : emptying_one(e);
 	if (env != NULL) {
 		retention_purge(v->retention, env, emptying_purged, e);
 		return;
 	}
-	operation_reply(&e->op, NULL);
-	free(e->name);
+	e->op.env = NULL;
+	if (v->stopping && (e->why != NULL || json_array_size(e->ids) > 0))     /* the next start goes on with the rows */
+		operation_error(&e->op, ERROR_SHUTTING_DOWN, NULL);
+	else if (e->why != NULL)
+		operation_error(&e->op, ERROR_FAILED, json_pack("{s:s}", "reason", e->why));
+	else
+		operation_reply(&e->op, NULL);
+	json_decref(e->ids);
+	free(e->why);
 	free(e);
 	retention_arm(v->retention);
 	venvd_stop_if_idle(v);
@@ -291,16 +297,17 @@ static void emptying_intents_on_disk(bool ok, void *arg)
 static void emptying_begin(struct venvd *v, struct request *r, struct environment *env)
 {
 	struct emptying *e = xcalloc(1, sizeof(*e));
-	e->name = xstrdup(env->name);
+	e->ids = json_pack("[s]", env->id);
 	operation_begin(&e->op, v, r, env);
 	env->busy = NULL;               /* retention_purge() marks each in turn */
 	e->op.env = NULL;
-	for (struct environment *one = index_trash_next(v->index, e->name, INT64_MAX, "");
-	    one != NULL && strcmp(one->name, e->name) == 0;
+	for (struct environment *one = index_trash_next(v->index, env->name, INT64_MAX, "");
+	    one != NULL && strcmp(one->name, env->name) == 0;
 	    one = index_trash_next(v->index, one->name, one->deleted_at, one->id)) {
 		if (one == env || one->busy != NULL)
 			continue;
 		one->intent = INTENT_PURGE;
+		json_array_append_new(e->ids, json_string(one->id));
 		store_put(v->store, one, NULL, NULL);
 	}
 	env->intent = INTENT_PURGE;

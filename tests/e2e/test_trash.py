@@ -193,6 +193,28 @@ def test_now_spares_what_comes_into_the_trash_meanwhile(start, root, tmp_path):
         building.receive()
 
 
+def test_now_tries_each(start, root, tmp_path):
+    """One that could not go keeps no other one in a trash from which nobody can take it back."""
+    daemon = start(root, "-o", "jobs-running=1", "-o", "jobs-queued=1")
+    for _ in range(3):
+        create(daemon, "a")
+        daemon.call("Delete", name="a")
+    gate = Gate(tmp_path / "gate")
+    slow = fake_python(tmp_path / "python", probe=gate.hold)
+    with daemon.connect() as running, daemon.connect() as queued:
+        running.send("FindInterpreter", {"python": [slow]})
+        gate.wait()
+        queued.send("FindInterpreter", {"python": [PYTHON]})
+        eventually(lambda: daemon.call("Status")["jobsQueued"] == 1)
+        assert refused(daemon, "Delete", name="a", now=True).name == "Failed"
+        again = [t["expiresAt"] - time.time_ns() // 1000 for t in daemon.trash()]
+        assert len(again) == 3 and max(again) <= 3600 * 10**6
+        gate.go()
+        queued.receive()
+    assert daemon.call("Delete", name="a", now=True) == {}
+    assert daemon.trash() == [] and trash_directory(root) == []
+
+
 def test_a_deep_tree_goes_away(daemon, root):
     """Deeper than a stack or a table of descriptors could follow, and than any path could name."""
     create(daemon, "deep")
