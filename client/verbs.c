@@ -77,7 +77,7 @@ static const struct verb verbs[] = {
 	{ "delete", "rm", cmd_delete, "NAME... [--now] [--force] [--missing-ok] [--dry-run] [-y]",
 	  "move environments to the trash",
 	  "  --now          remove for good, from the trash too\n"
-	  "  -f, --force    although processes run from it\n"
+	  "  -f, --force    although processes run from it, or its directory holds more\n"
 	  "  --missing-ok   it is no error if NAME does not exist\n"
 	  "  --dry-run      print the names that would be deleted\n"
 	  "\n"

@@ -17,6 +17,24 @@ static void inuse_add_process(struct text *out, const json_t *process)
 	    command != NULL ? command : "?");
 }
 
+/* Of one elsewhere: a project that is an environment itself is not taken away with it unasked. */
+static json_t *inuse_others(const char *name, const json_t *answer)
+{
+	const json_t *others = json_object_get(answer, "others"), *one;
+	long long more = json_integer_value(json_object_get(answer, "othersMore"));
+	_cleanup_text_ struct text reason = { 0 };
+	size_t i, count = json_array_size(others);
+	if (count == 0)
+		return NULL;
+	json_array_foreach(others, i, one)
+		text_addf(&reason, "%s'%s'", i == 0 ? "its directory also holds " : more == 0 && i + 1 == count ? " and " : ", ",
+		    json_string_value(one) != NULL ? json_string_value(one) : "?");
+	if (more > 0)
+		text_addf(&reason, " and %lld more", more);
+	text_adds(&reason, ", which would go with it");
+	return json_pack("{s:s,s:s}", "name", name, "reason", reason.data);
+}
+
 /* NULL if nothing runs. */
 static json_t *inuse_refusal(const char *name, const json_t *answer)
 {
@@ -25,7 +43,7 @@ static json_t *inuse_refusal(const char *name, const json_t *answer)
 	long long others = (long long)count - 1 + json_integer_value(json_object_get(answer, "more"));
 	_cleanup_text_ struct text reason = { 0 };
 	if (count == 0)
-		return NULL;
+		return inuse_others(name, answer);
 	inuse_add_process(&reason, json_array_get(processes, 0));
 	if (others > 0)
 		text_addf(&reason, " and %lld more", others);

@@ -36,9 +36,10 @@
  *
  * inuse    {name, at, elsewhere:bool, caller: pid or 0}
  *          which processes run from the environment, whose absolute path is at; never the caller and those above it. One
- *          look for all of a batch. -> {processes:[{pid, command},...], standing:[...], more:N}
+ *          look for all of a batch. -> {processes:[{pid, command},...], standing:[...], more:N, others:[...],
+ *          othersMore:N}
  *          processes: at most LIMIT_IN_USE, more: beyond them; standing: those that stand in it, and shells that
- *          have it activated.
+ *          have it activated; others: of one elsewhere, the names of what is no part of an environment there, some of them.
  *
  * look     {names:[...]} -> {found:[[name, ino, btime],...]}     of the root; ino 0: no directory or link is there
  *

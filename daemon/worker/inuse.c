@@ -20,6 +20,7 @@
 #include "failure.h"
 #include "inuse.h"
 #include "orders.h"
+#include "others.h"
 #include "place.h"
 #include "process.h"
 #include "talk.h"
@@ -37,6 +38,8 @@ struct inuse {
 	pid_t apart[INUSE_ANCESTORS];   /* who asks, and what is above it */
 	size_t apart_count;
 	json_t *processes, *standing;
+	json_t *others;                 /* names, of what else lies in the directory of one elsewhere */
+	size_t others_more;
 	size_t more;                    /* that were found beyond LIMIT_IN_USE */
 };
 
@@ -115,6 +118,7 @@ struct inuse *inuse_begin(json_t *order)
 		if (place_real(fd, real) > 0)
 			add_path(q, real);
 		find_base(q, fd);
+		q->others = elsewhere ? others_in(fd, &q->others_more) : NULL;
 	}
 	for (pid_t pid = (pid_t)caller; pid > 1 && q->apart_count < INUSE_ANCESTORS; pid = parent_of(pid))
 		q->apart[q->apart_count++] = pid;
@@ -279,8 +283,9 @@ void inuse_look(struct inuse *const *all, size_t count)
 
 json_t *inuse_end(struct inuse *q)
 {
-	json_t *fields = json_pack("{s:o,s:o,s:I}", "processes", q->processes, "standing", q->standing,
-	    "more", (json_int_t)q->more);
+	json_t *fields = json_pack("{s:o,s:o,s:I,s:o,s:I}", "processes", q->processes, "standing", q->standing,
+	    "more", (json_int_t)q->more, "others", q->others ? q->others : json_array(), "othersMore",
+	    (json_int_t)q->others_more);
 	for (size_t i = 0; i < q->path_count; i++)
 		free(q->path[i]);
 	free(q);

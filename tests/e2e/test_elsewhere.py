@@ -185,6 +185,32 @@ def test_recreate(daemon, path):
     assert (path / "mine").exists() and os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("method", ["Delete", "Recreate"])
+def test_a_project_that_is_an_environment_itself(daemon, path, method):
+    """As 'python -m venv .' makes one: nothing takes it away together with the environment, unless told to."""
+    (path / ".git").mkdir(parents=True)
+    (path / "main.py").write_text("precious\n")
+    (path / "\x1b[31m").mkdir()
+    made = create(daemon, "p", path=str(path))
+    for parameters in ({}, {"now": True}) if method == "Delete" else ({},):
+        error = fails(daemon, method, name="p", **parameters)
+        assert error.name == "InUse" and "processes" not in error.parameters
+        assert error.parameters["reason"] == r"its directory also holds '\x1b[31m', '.git' and 1 more, which would go with it"
+    assert daemon.environments() == {"p": made} and daemon.trash() == [] and (path / "main.py").exists()
+    assert daemon.call("Rename", name="p", to="q")["environment"]["path"] == str(path)
+    daemon.call(method, name="q", force=True)
+    assert not (path / "main.py").exists() and [t["name"] for t in daemon.trash()] == ["q"]
+
+
+def test_what_tools_put_there_is_no_project(daemon, path):
+    made = create(daemon, "p", path=str(path))
+    for name in ("share", "etc", "man", "var"):
+        (path / name).mkdir()
+    for name in (".lock", "CACHEDIR.TAG", ".gitignore", "pip-selfcheck.json", "stray"):
+        (path / name).touch()
+    assert daemon.call("Delete", name="p")["environment"]["id"] == made["id"]
+
+
 def test_recreate_one_that_is_gone(daemon, path):
     made = create(daemon, "p", path=str(path))
     shutil.rmtree(path)
