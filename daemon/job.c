@@ -579,6 +579,12 @@ struct job *job_start_background(struct jobs *jobs, json_t *order, int64_t deadl
 	return job_start_long(jobs, order, deadline_ms, frame, done, arg, true, true);
 }
 
+struct job *job_continue_background(struct jobs *jobs, json_t *order, int64_t deadline_ms,
+    job_frame_fn *frame, job_done_fn *done, void *arg)
+{
+	return job_start_long(jobs, order, deadline_ms, frame, done, arg, true, false);
+}
+
 void job_hurry(struct job *j)
 {
 	if (!j->background || j->worker != NULL || j->end != ERROR_NONE)

@@ -35,6 +35,9 @@ struct job *job_continue(struct jobs *, json_t *order, int64_t deadline_ms, job_
  * run it leaves one place free. */
 struct job *job_start_background(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
     job_done_fn *done, void *arg);
+/* Both: nobody waits for it, and there are not many. */
+struct job *job_continue_background(struct jobs *, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
+    job_done_fn *done, void *arg);
 void job_hurry(struct job *);                   /* somebody waits for it now */
 void job_send(struct job *, json_t *frame);     /* to its worker, with "id" added; takes frame */
 void job_cancel(struct job *);                  /* long ones; done follows, with ERROR_CANCELLED */

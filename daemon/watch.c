@@ -32,6 +32,7 @@
 
 #define WATCH_ROOT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR)
 #define WATCH_DELAY_US 20000    /* from the first event to the look */
+#define WATCH_READS 512         /* of all that the kernel keeps for us */
 
 /* A request that waits for the look under way or the next one. */
 struct deferred {
@@ -50,6 +51,7 @@ struct watch {
 	bool looking;           /* an order is under way ... */
 	uint64_t asked;         /* ... since then (operation_moment()) */
 	bool rescan;            /* events were lost */
+	bool scanning;          /* the look under way is at the whole root */
 	json_t *dirty;          /* name -> how often it has been looked at in vain */
 	json_t *again;          /* the same, of those that are looked at later */
 	struct entries *names;  /* of the look under way: what is there */
@@ -91,7 +93,7 @@ static void watch_go_on(struct watch *w, bool ends)
 static void watch_look_begins(struct watch *w)
 {
 	w->looking = true;
-	w->at_bases = false;
+	w->at_bases = w->scanning = false;
 	w->asked = operation_moment();
 }
 
@@ -116,6 +118,15 @@ static void watch_look_later(struct watch *w, const char *name)
 		return;
 	json_object_set_new(w->again, name, json_integer(attempt + 1));
 	timer_set(w->again_timer, again_us[attempt]);
+}
+
+/* No worker has told what is there. */
+static void watch_look_failed(struct watch *w)
+{
+	size_t i;
+	json_t *name;
+	json_array_foreach(w->considered, i, name)
+		watch_look_later(w, json_string_value(name));
 }
 
 static void watch_again(void *arg)
@@ -181,8 +192,10 @@ static void watch_inspect_frame(const char *kind, const json_t *frame, void *arg
 
 static void watch_inspected(enum error_code code, const json_t *result, void *arg)
 {
-	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+	if (code != ERROR_NONE && code != ERROR_CANCELLED) {
 		log_warning("what has changed in the root could not be looked into: %s", job_reason(code, result));
+		watch_look_failed(arg);
+	}
 	watch_look_ends(arg);
 }
 
@@ -191,7 +204,7 @@ static void watch_inspect(struct watch *w, json_t *names, json_t *paths)
 {
 	bool any = json_array_size(names) + json_array_size(paths) > 0;
 	json_t *order = json_pack("{s:s,s:o,s:o}", "op", "inspect", "names", names, "paths", paths);
-	if (any && job_start_background(w->venvd->jobs, order, 0, watch_inspect_frame, watch_inspected, w) != NULL)
+	if (any && job_continue_background(w->venvd->jobs, order, 0, watch_inspect_frame, watch_inspected, w) != NULL)
 		return;
 	if (!any)
 		json_decref(order);
@@ -242,6 +255,7 @@ static void watch_looked(enum error_code code, const json_t *result, void *arg)
 	json_t *one;
 	if (code != ERROR_NONE) {
 		log_warning("what has changed in the root could not be looked at: %s", job_reason(code, result));
+		watch_look_failed(w);
 		watch_look_ends(w);
 		return;
 	}
@@ -316,7 +330,8 @@ static void watch_scan(struct watch *w)
 	w->rescan = false;
 	json_object_clear(w->dirty);
 	watch_look_begins(w);
-	if (job_start_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
+	w->scanning = true;
+	if (job_continue_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
 	    w) == NULL)
 		watch_look_ends(w);
 }
@@ -379,15 +394,14 @@ static void watch_heard_root(struct watch *w, const struct inotify_event *e)
 		json_object_set_new(w->dirty, name, json_integer(0));
 }
 
-static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
+/* Some of what the kernel has heard; false if it has nothing more. */
+static bool watch_read(struct watch *w)
 {
-	struct watch *w = arg;
 	union {
 		struct inotify_event event;
 		char bytes[16 * 1024];
 	} buffer;
-	(void)what;
-	ssize_t n = read(fd, buffer.bytes, sizeof(buffer.bytes));
+	ssize_t n = read(w->fd, buffer.bytes, sizeof(buffer.bytes));
 	for (ssize_t at = 0; at + (ssize_t)sizeof(struct inotify_event) <= n;) {
 		const struct inotify_event *e = (const struct inotify_event *)(const void *)(buffer.bytes + at);
 		if (e->mask & IN_Q_OVERFLOW)
@@ -399,13 +413,23 @@ static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
 		at += (ssize_t)sizeof(*e) + e->len;
 	}
 	watch_arm(w);
+	return n > 0;
+}
+
+static void watch_read_cb(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	watch_read(arg);
 }
 
 /* --- who waits --- */
 
+/* One with an id is done, whoever listens. */
 static void watch_client_gone(struct request *r, void *arg)
 {
 	struct deferred *d = arg;
+	if (request_string(r, "requestId") != NULL)
+		return;
 	TAILQ_REMOVE(&d->watch->deferred, d, entry);
 	free(d);
 	request_error(r, ERROR_CANCELLED, NULL);
@@ -415,8 +439,10 @@ bool watch_defer(struct watch *w, const char *name, struct request *r, void (*fn
 {
 	if (w->fd < 0 || !w->started || w->venvd->stopping)
 		return false;
-	watch_read_cb(w->fd, 0, w);     /* what the kernel has until now */
-	if (json_object_get(w->dirty, name) == NULL && json_object_get(w->attempts, name) == NULL)
+	for (int i = 0; i < WATCH_READS && watch_read(w); i++)
+		;                       /* what the kernel has until now */
+	bool all = w->rescan || (w->looking && w->scanning);
+	if (!all && json_object_get(w->dirty, name) == NULL && json_object_get(w->attempts, name) == NULL)
 		return false;
 	struct deferred *d = xcalloc(1, sizeof(*d));
 	*d = (struct deferred){ .watch = w, .request = r, .fn = fn };

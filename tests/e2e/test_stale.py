@@ -143,3 +143,87 @@ def test_seen_before_it_was_deleted_or_marked(traced, root, tmp_path):      # no
     soon(lambda: state(daemon, "b") == "broken")
     idle(daemon)
     assert set(ids(daemon)) == {"b", "c"} and [e["name"] for e in daemon.trash()] == ["a"]
+
+
+# --- looks that somebody waits for, or nobody gets ---
+
+@pytest.fixture
+def settled(daemon, root):
+    """A daemon with 'a' and 'x', in whose root nothing is to be looked at any more."""
+    create(daemon, "a")
+    wire.fake_environment(root, "x")
+    soon(lambda: state(daemon, "x") == "ready")
+    return daemon
+
+
+def test_who_leaves_a_call_with_an_id_behind(settled, root):
+    """While it waits for a look, too, it is done."""
+    worker = resident(settled.pid)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        shutil.rmtree(root / "a")
+        with settled.connect() as c, settled.connect() as other:
+            c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True, "requestId": "1"})
+            other.call("Status")
+            c.close()
+            assert settled.call("Status")["connections"] == 2
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    soon(lambda: state(settled, "a") == "ready" and (root / "a/pyvenv.cfg").exists())
+    made = settled.environments()["a"]
+    assert settled.call("Create", name="a", python=PYTHON, withoutPip=True, requestId="1")["environment"] == made
+
+
+def test_removed_behind_many_others(settled, root):
+    """The kernel has more to tell than is read at a time."""
+    with settled.connect() as c:
+        c.call("Status")
+        os.kill(settled.pid, signal.SIGSTOP)
+        try:
+            for _ in range(2000):
+                (root / "d").mkdir()
+                (root / "d").rmdir()
+            shutil.rmtree(root / "a")
+            c.send("Create", {"name": "a", "python": PYTHON, "withoutPip": True})
+        finally:
+            os.kill(settled.pid, signal.SIGCONT)
+        assert c.result(c.receive())["environment"]["state"] == "ready"
+
+
+def test_made_while_much_is_waiting(start, root, tmp_path):
+    """As much work in the background as may wait there: one look more is not refused."""
+    daemon = start(root, "-o", "jobs-running=1", "-o", "jobs-queued=1", "-o", "trash-retention=1")
+    create(daemon, "a")
+    wire.fake_environment(tmp_path, "b")
+    idle(daemon)
+    gate = wire.Gate(tmp_path / "gate")
+    with daemon.connect() as c:
+        c.send("FindInterpreter", {"python": [wire.fake_python(tmp_path / "slow", probe=gate.hold)]})
+        gate.wait()
+        daemon.call("Delete", name="a")         # it is due in a second
+        eventually(lambda: daemon.call("Status")["jobsQueued"] == 1)
+        (tmp_path / "b").rename(root / "b")
+        time.sleep(0.3)                         # the look has been, and what it found is to be looked into
+        gate.go()
+        c.receive()
+    soon(lambda: state(daemon, "b") == "ready")
+
+
+def test_removed_while_the_worker_has_as_much_as_it_takes(settled, root):
+    """LIMIT_SHORT_ORDERS is 1024."""
+    for i in range(1100):
+        wire.fake_environment(root, f"e{i}")
+    soon(lambda: settled.call("Status")["counts"]["ready"] == 1102)
+    idle(settled)
+    worker = resident(settled.pid)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        with settled.connect() as c:
+            for i in range(1100):
+                c.send("Delete", {"name": f"e{i}"}, oneway=True)
+            c.call("Status")
+            shutil.rmtree(root / "a")
+            eventually(lambda: "could not be looked at" in settled.log())
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    soon(lambda: state(settled, "a") == "missing")
