@@ -2,9 +2,9 @@
 """An attacker who exchanges a directory and a symbolic link while a worker looks paths up.
 
 The attacker sits in the worker itself (shim.c) and comes exactly before a call: for each order, each place and each of its
-path calls once, and goes again after it or stays; and in long runs of in and out that dice decide. A second attacker is a
-process of its own that exchanges as fast as it can. The link leads to a tree outside the root that looks as the
-real one does, or to another environment of the root. Afterwards
+path calls once, and goes again after it, or after the next one, or stays; and in long runs of in and out that dice decide. A
+second attacker is a thread that exchanges as fast as it can. The link leads to a tree outside the root that looks as
+the real one does, to an empty one, or to another environment of the root. Afterwards
 
 - nothing outside has changed: every inode, mode, size, number of links, mtime and ctime; nor has the other environment
 - nothing from outside has come inside
@@ -122,6 +122,7 @@ class World:
             path.unlink()
         (self.outside / f".venvd/trash/{ENTRY}/record.json").write_text(json.dumps(RECORD))
         (self.outside / "elsewhere/parent/.env.venvd-trash").mkdir(mode=0o700)
+        (self.outside / "empty").mkdir()
         for path, _, _ in os.walk(self.outside):
             if not path.endswith("-trash"):
                 pathlib.Path(path, "canary").write_text("from outside\n")
@@ -425,7 +426,7 @@ class Trial:
         races, free = world.state.races, world.state.mode == FREE
         whole = world.give_back()
         world.check()
-        if not races or free or not state.get("back"):
+        if not races or free or state.get("back") != 1:
             return races
         well = "error" not in answer and "miss" not in answer
         if well and order.well and (why := order.well(world)):
@@ -454,6 +455,10 @@ def targets(world, place):
             break
     if place.endswith(("a", "b", "/*", "/tree", "env")):
         found.append(world.root / "victim")
+    if place.endswith("/parent"):
+        found.append(world.outside / "elsewhere")
+    if place in ("b", ".venvd/stage/*"):
+        found.append(world.outside / "empty")       # in which an interpreter would make one
     if place.endswith(("/bin", "/lib")):
         found.append(world.root / "victim" / place[-3:])
     return found
@@ -518,11 +523,11 @@ class Run:
         for place in places or order.places:
             for target in targets(self.trial.world, place):
                 for call in range(1, calls + 1):
-                    for back in (1, 0):
+                    for back, how in ((1, "and back"), (0, "it stays"), (2, "and back after the next one")):
                         number += 1
                         if (number + first) % every == 0:
-                            self.attempt("exact", place, target, f"call {call} of {calls}, {'and back' if back else 'it stays'}",
-                                         mode=EXACT, target=call, back=back)
+                            self.attempt("exact", place, target, f"call {call} of {calls}, {how}", mode=EXACT, target=call,
+                                         back=back)
         self.look()
         return calls
 
@@ -566,7 +571,8 @@ VARIANTS = {
     "a made directory is opened by its path": (
         "create --path", ("../elsewhere/one",), "daemon/worker/target.c", "\tif (!t->made)\n", "\tif (t->path)\n"),
     "the tool is started without a look": (
-        "create in place", ("b",), "daemon/worker/create.c", "publish_reservation(c, f) < 0 || check_place(c, f) < 0",
+        "create in place", (".venvd/stage/*",), "daemon/worker/create.c",
+        "publish_reservation(c, f) < 0 || check_place(c, f) < 0",
         "publish_reservation(c, f) < 0"),
     "a trash is made beside another": (
         "delete elsewhere", ("../elsewhere/parent",), "daemon/worker/short.c", "trash && here)", "trash)"),

@@ -5,7 +5,7 @@
  * mapped too ($RACE_STATE). Before a call, what is at `place` changes places with the link that waits at `link`
  * (RENAME_EXCHANGE; where nothing is, the link itself goes there), and after it back again, if that is wanted.
  *
- *   MODE_EXACT   before the call whose number is `target`
+ *   MODE_EXACT   before the call whose number is `target`; back after it, after the next one (2), or not at all (0)
  *   MODE_DICE    before each call, or not, as a generator says that begins at `dice`: in for one call, in, out
  *   MODE_FREE    in a thread of its own, as fast as it can, whatever is called
  *
@@ -189,7 +189,9 @@ static int before(const char *call, int dir, const char *path, int other_dir, co
 	uint64_t number = atomic_fetch_add(&state->count, 1) + 1;
 	if (state->mode == MODE_EXACT && number == state->target) {
 		done = swap_in();
-		due = done && state->back;
+		due = done && state->back == 1;
+	} else if (state->mode == MODE_EXACT) {
+		due = state->in && state->back == 2 && number == state->target + 1;
 	} else if (state->mode == MODE_DICE) {
 		uint64_t die = roll() % 8;
 		if (die < 2)
