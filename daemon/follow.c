@@ -108,6 +108,9 @@ static void follow_want(struct following *f, struct entries *names, const struct
 	if (!renamed && entries_ino(names, env->name) == env->ino)
 		return;
 	const char *name = renamed ? env->new_name : entries_name(names, env->ino);
+	const struct environment *there = name != NULL ? index_get(f->venvd->index, name) : NULL;
+	if (there != NULL && there->location != NULL && there->intent != INTENT_PURGE)
+		return;         /* it has the name, and lies elsewhere */
 	if (name != NULL && entries_ino(names, name) == env->ino)
 		json_object_set_new(f->wanted, name, json_string(env->id));
 }

@@ -365,9 +365,7 @@ static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	json_array_append_new(rec->paths, json_string(env->location));
-	if (env->intent == INTENT_DELETE) {
-		reconcile_deleted(v, env);
-	} else if (env->intent == INTENT_CREATE) {
+	if (env->intent == INTENT_CREATE) {
 		reconcile_roll_back(rec, env);
 	} else if (env->intent == INTENT_PURGE) {
 		index_set_state(v->index, env, STATE_READY);    /* or gone for good: seen.c */
@@ -589,6 +587,12 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 static void reconcile_renames_settled(void *arg)
 {
 	struct reconcile *rec = arg;
+	size_t count;
+	_cleanup_free_ struct environment **live = reconcile_rows(rec->venvd, false, &count);
+	/* Their names are free, and directories may have them by now. What became of it is seen when it is looked into. */
+	for (size_t i = 0; i < count; i++)
+		if (live[i]->location != NULL && live[i]->intent == INTENT_DELETE)
+			reconcile_deleted(rec->venvd, live[i]);
 	follow_begin(rec->venvd, rec->names, reconcile_followed, rec);
 }
 

@@ -135,6 +135,8 @@ void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 	bool emptied = strcmp(kind, "other") == 0;
 	if (!lost && !emptied && !seen_same(env, found)) {
 		seen_replace(v, env, found);
+	} else if (env->state == STATE_FOREIGN && (lost || emptied)) {
+		seen_drop(v, env);      /* it was only seen */
 	} else if (lost || (emptied && !seen_same(env, found))) {
 		seen_missing(v, env);
 	} else if (emptied) {

@@ -324,6 +324,18 @@ def test_a_directory_with_the_name_of_one_elsewhere(daemon, start, root, tmp_pat
     assert (row["id"], row["path"], row["state"], row["origin"]) == (made["id"], made["path"], "ready", "created")
 
 
+def test_renamed_to_the_name_of_one_elsewhere(daemon, start, root, tmp_path):
+    made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True, path=str(tmp_path / "project"))["environment"]
+    daemon.call("Create", name="f", python=SYSTEM, withoutPip=True)
+    daemon.stop()
+    (root / "f").rename(root / "e")
+    second = start(root)
+    eventually(lambda: (status := second.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+    rows = second.environments()
+    assert (rows["e"]["id"], rows["e"]["path"], rows["e"]["state"]) == (made["id"], made["path"], "ready")
+    assert rows["f"]["state"] == "missing"
+
+
 def test_inode_is_used_again(daemon, start, root):
     """A file system may give a freed inode to the next directory: birth times tell them apart."""
     made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True)["environment"]
