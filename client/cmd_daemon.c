@@ -76,18 +76,24 @@ static void count_cb(void *arg, const char *text, size_t len)
 		++*(size_t *)arg;
 }
 
-/* EXIT_DONE if the purge may go on. */
-static int confirm_purge(struct session *s)
+static int count_trash(struct session *s, size_t *ret)
 {
-	size_t count = 0;
+	*ret = 0;
 	json_auto_t *parameters = json_pack("{s:[s]}", "fields", "name");
-	struct request q = { .method = "ListTrash", .parameters = parameters, .more = true,
-	                     .each = count_cb, .arg = &count };
+	struct request q = { .method = "ListTrash", .parameters = parameters, .more = true, .repeatable = true,
+	                     .each = count_cb, .arg = ret };
 	_cleanup_answer_ struct answer a;
-	if (!session_call(s, &q, &a))
-		return messages_report(s, &a, NULL);
-	if (count == 0 || settings.yes)
-		return EXIT_DONE;
+	return session_call(s, &q, &a) ? EXIT_DONE : messages_report(s, &a, NULL);
+}
+
+/* EXIT_DONE if the purge may go on. */
+static int confirm_purge(struct session *s, size_t asked)
+{
+	size_t count;
+	int status = count_trash(s, &count);
+	/* What came while the question stood was not asked about. */
+	if (status != EXIT_DONE || count <= asked || settings.yes)
+		return status;
 	if (!talk_can_ask()) {
 		talk_error("the trash holds %zu environment%s, and there is nobody to ask", count,
 		           count == 1 ? "" : "s");
@@ -98,7 +104,7 @@ static int confirm_purge(struct session *s)
 		"remove venvd's own files, and %zu environment%s in the trash for good?", count,
 		count == 1 ? "" : "s");
 	if (talk_ask(question))
-		return EXIT_DONE;
+		return confirm_purge(s, count);
 	talk_say("nothing was removed");
 	return EXIT_REFUSED;
 }
@@ -121,7 +127,7 @@ int cmd_shutdown(int argc, char **argv)
 		status = session_open(&s, SESSION_CHANGE);
 	}
 	if (status == EXIT_DONE && purge)
-		status = confirm_purge(&s);
+		status = confirm_purge(&s, 0);
 	if (status == EXIT_DONE)
 		status = stop(&s, purge);
 	if (status == EXIT_DONE)

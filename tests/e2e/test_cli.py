@@ -229,6 +229,24 @@ def test_what_came_while_the_question_stood(cli):
     assert [row.split("\t")[0] for row in cli.good("trash", "list").stdout.splitlines()] == ["b"]
 
 
+def test_what_came_before_a_purge(cli, root):
+    cli.create("a")
+    cli.create("b")
+    cli.good("delete", "a")
+    asked = terminal(cli, "shutdown", "--purge")
+    asked.until("1 environment in the trash for good? [y/N]")
+    cli.good("delete", "b")
+    asked.type("y\n")
+    asked.until("2 environments in the trash for good? [y/N]")
+    asked.type("n\n")
+    assert asked.end() == 1 and "nothing was removed" in asked.text
+    assert len(cli.good("trash", "list").stdout.splitlines()) == 2
+    asked = terminal(cli, "shutdown", "--purge")
+    asked.until("[y/N]")
+    asked.type("y\n")
+    assert asked.end() == 0 and not (root / ".venvd").exists()
+
+
 def test_for_scripts(cli, root):
     cli.create("a")
     again = cli.good("create", "a", "-p", SYSTEM, "--without-pip", "--exist-ok")
