@@ -254,18 +254,9 @@ static void settings_from_environment(void)
 	settings.no_start = autostart && strcmp(autostart, "0") == 0;
 }
 
-/* Whoever closed one of the three would find our socket in its place, and read there what was for a terminal. What is
- * written to it fails, and a command that is run has it closed again. */
-static void fill_standard(void)
-{
-	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", (fd ? O_RDONLY : O_WRONLY) | O_CLOEXEC) < 0)
-			return;
-}
-
 int main(int argc, char **argv)
 {
-	fill_standard();
+	fd_fill_standard(O_CLOEXEC);    /* a command that is run has closed what was closed */
 	frame_memory();
 	settings_from_environment();
 	if (argc > 0)

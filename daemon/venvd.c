@@ -347,6 +347,7 @@ static void venvd_unwatch(void)
 int main(int argc, char **argv)
 {
 	struct venvd v = { .started_at = now_us() };
+	fd_fill_standard(0);
 	frame_memory();
 	event_set_mem_functions(xmalloc, xrealloc, free);
 	config_read(&v.config, argc, argv);

@@ -58,6 +58,10 @@ int fd_read_all(int fd, size_t max, struct text *ret);
 /* Writes everything or fails with errno. */
 int fd_write_all(int fd, const void *data, size_t len);
 
+/* What is closed of the three standard descriptors becomes one that takes and gives nothing, with flags. Else the next file
+ * or socket would be in its place, and get what is written to it. */
+void fd_fill_standard(int flags);
+
 /* A new random identifier: 16 lower-case hexadecimal digits and a NUL. */
 void id_new(char ret[17]);
 

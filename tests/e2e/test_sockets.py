@@ -86,6 +86,14 @@ def test_modes(root):
             assert mode(path) & 0o077 == 0, path
 
 
+def test_closed_standard_descriptors(start, root):
+    """Nothing of the daemon's own gets their numbers, and with them its log."""
+    daemon = start(root, wrapper=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    assert daemon.said.startswith("ready ")
+    assert [os.readlink(f"/proc/{daemon.pid}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null"] * 3
+    assert daemon.call("Status")["pid"] == daemon.pid
+
+
 def test_a_state_directory_that_is_too_open_is_closed(root):
     (root / ".venvd").mkdir(parents=True)
     (root / ".venvd").chmod(0o777)
