@@ -231,14 +231,21 @@ void talk_out(struct text *out)
 char *talk_command(const char *text)
 {
 	static const char self[] = "venvctl ";
-	const char *at = strstr(text, self), *root = NULL, *why;
-	if (at && settings.root_given)
-		root = settings_root_try(&why);
-	if (!root)
+	const char *at = strstr(text, self), *why;
+	const char *root = at && settings.root_given ? settings_root_try(&why) : NULL;
+	const char *socket = at && settings.socket_given ? settings.socket : NULL;
+	if (!root && !socket)
 		return xstrdup(text);
+	struct text out = { 0 };
 	size_t before = (size_t)(at - text) + sizeof(self) - 1;
-	_cleanup_free_ char *quoted = talk_quote(root);
-	return xasprintf("%.*s--root %s %s", (int)before, text, quoted, text + before);
+	_cleanup_free_ char *quoted_root = talk_quote(root ? root : ""), *quoted_socket = talk_quote(socket ? socket : "");
+	text_add(&out, text, before);
+	if (root)
+		text_addf(&out, "--root %s ", quoted_root);
+	if (socket)
+		text_addf(&out, "--socket %s ", quoted_socket);
+	text_adds(&out, text + before);
+	return out.data;
 }
 
 char *talk_quote(const char *word)

@@ -36,8 +36,8 @@ void talk_out(struct text *);
 /* The same of JSON, which is JSON on a terminal, too. */
 void talk_json(struct text *);
 
-/* A command of ours among words, with the --root that this one was given: a line that is pasted must
- * not meet another root. Owned. */
+/* A command of ours among words, with the --root and --socket that this one was given: a line that is pasted must
+ * not meet another root, nor another daemon. Owned. */
 char *talk_command(const char *text);
 
 /* word as a shell takes it back: bare if it is harmless, else in single quotes. Owned. */

@@ -151,6 +151,7 @@ static bool global_option(int c)
 		return true;
 	case OPT_SOCKET:
 		settings.socket = socket_path(optarg);
+		settings.socket_given = true;
 		return true;
 	case OPT_NO_START:
 		settings.no_start = settings.no_start_given = true;

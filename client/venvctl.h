@@ -19,6 +19,7 @@ enum color_when { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
 struct settings {
 	const char *root_given;         /* --root */
 	const char *socket;             /* --socket, else $VENVD_SOCKET; absolute; or NULL */
+	bool socket_given;              /* --socket itself */
 	int64_t timeout_ms;             /* --timeout; 0: each call's own default */
 	enum color_when color;
 	bool no_start;                  /* --no-start or VENVD_AUTOSTART=0 */

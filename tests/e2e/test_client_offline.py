@@ -660,6 +660,18 @@ def test_errors(venvctl, server, args, error, status, says):
     assert says in lines(r.stderr)
 
 
+def test_hints_are_for_the_daemon_that_was_asked(venvctl, server, root, tmp_path):
+    """Another one may have an environment of that name."""
+    (tmp_path / "the sockets").mkdir()
+    server(lambda call: b'{"parameters":{"environment":{"name":"x","state":"trashed"}}}\0', tmp_path / "the sockets" / "s")
+    options = ["--socket", tmp_path / "the sockets" / "s"]
+    shown = f"--socket '{tmp_path}/the sockets/s'"
+    assert f"undo: venvctl {shown} restore x\n" in venvctl(*options, "delete", "x").stderr
+    done = venvctl("--root", root, *options, "delete", "x")
+    assert f"undo: venvctl --root {root} {shown} restore x\n" in done.stderr
+    assert "undo: venvctl restore x\n" in venvctl("delete", "x", more_env={"VENVD_SOCKET": str(options[1])}).stderr
+
+
 def test_no_hint_where_no_command_helps(venvctl, server):
     server(lambda call: IN_USE + b"\0")
     assert venvctl("create", "x", "--clear").stderr == "error: 'x' is in use: why\n"
