@@ -8,7 +8,8 @@
  * the later close, its read high-water mark spins, and a client that never reads is not held back.
  * Invariants:
  *  - the peer's uid is checked before a byte is read; a refused peer is closed without a word;
- *  - EOF is not "gone": only POLLHUP, or a write error, is; what is left at a half-close is a last frame;
+ *  - EOF is not "gone": only POLLHUP, or a write error, is; what is left at a half-close is a last frame; then only a
+ *    stream that has nothing to say is given up when its client leaves, for all else comes to an end;
  *  - above LIMIT_OUTPUT_HIGH unsent bytes nothing more is read, parsed or streamed, until LIMIT_OUTPUT_LOW; while all
  *    connections together have more than LIMIT_OUTPUT_TOTAL, only who has read everything gets another answer;
  *  - a connection is freed only by its own events (conn_turn_cb, read, write, timer), never inside a call
@@ -54,7 +55,7 @@ struct conn {
 	struct server *server;
 	int fd;
 	pid_t peer_pid;
-	struct event *read_event, *write_event, *closed_event, *turn_event, *timer_event;
+	struct event *read_event, *write_event, *closed_event, *left_event, *turn_event, *timer_event;
 	struct evbuffer *in, *out;
 	size_t scanned;         /* this much of `in` holds no NUL */
 	struct request *current;
@@ -158,6 +159,7 @@ static void conn_free(struct conn *c)
 	event_free(c->read_event);
 	event_free(c->write_event);
 	event_free(c->closed_event);
+	event_free(c->left_event);
 	event_free(c->turn_event);
 	event_free(c->timer_event);
 	s->unsent -= conn_unsent(c);
@@ -290,6 +292,8 @@ static void conn_turn(struct conn *c)
 	}
 	if (more)
 		conn_schedule(c);
+	/* Not with another event of this descriptor: it is the one that is told only of what is new. */
+	event_del(c->left_event);
 	if (conn_unsent(c) > 0)
 		event_add(c->write_event, NULL);
 	else
@@ -303,6 +307,8 @@ static void conn_turn(struct conn *c)
 		event_add(c->closed_event, NULL);
 	else
 		event_del(c->closed_event);
+	if (c->half_closed && c->current != NULL && c->current->stream_state != NULL && conn_unsent(c) == 0)
+		event_add(c->left_event, NULL);
 	conn_arm_timer(c);
 }
 
@@ -331,7 +337,7 @@ static bool conn_hung_up(const struct conn *c)
 	return poll(&p, 1, 0) < 0 || (p.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-/* Once: a client that only closed its sending side would be reported for ever. */
+/* Once, or by the edge: a client that only closed its sending side would be reported for ever. */
 static void conn_closed_cb(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
@@ -403,10 +409,11 @@ static struct conn *conn_new(struct server *s, int fd, pid_t peer_pid)
 	c->read_event = event_new(base, fd, EV_READ | EV_PERSIST, conn_read_cb, c);
 	c->write_event = event_new(base, fd, EV_WRITE | EV_PERSIST, conn_write_cb, c);
 	c->closed_event = event_new(base, fd, EV_CLOSED, conn_closed_cb, c);
+	c->left_event = event_new(base, fd, EV_CLOSED | EV_ET | EV_PERSIST, conn_closed_cb, c);
 	c->turn_event = evtimer_new(base, conn_turn_cb, c);
 	c->timer_event = evtimer_new(base, conn_timer_cb, c);
 	if (c->in == NULL || c->out == NULL || c->read_event == NULL || c->write_event == NULL ||
-	    c->closed_event == NULL || c->turn_event == NULL || c->timer_event == NULL)
+	    c->closed_event == NULL || c->left_event == NULL || c->turn_event == NULL || c->timer_event == NULL)
 		abort();
 	c->since = monotonic_us();
 	TAILQ_INSERT_TAIL(&s->conns, c, entry);

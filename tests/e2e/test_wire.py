@@ -256,6 +256,25 @@ def test_half_close_with_a_stream(shared, c):
     wire.expect_close(c)
 
 
+def test_half_closed_watcher_that_leaves(daemon):
+    """Nothing happens of which it could be told; its connection does not wait for that."""
+    watchers = [daemon.connect() for _ in range(3)]
+    for w in watchers:
+        w.send("Watch", more=True)
+        w.half_close()
+        assert w.receive()["parameters"]["event"] == "ready"
+    spent = daemon.cpu_seconds()
+    time.sleep(0.3)                             # silence is what is tested: it must not spin
+    assert daemon.cpu_seconds() - spent < 0.15
+    watchers.pop().close()
+    wire.until(lambda: daemon.call("Status")["connections"] == 3)
+    daemon.call("Create", name="a", python=wire.PYTHON, withoutPip=True)
+    for w in watchers:
+        assert w.receive()["parameters"]["event"] == "created"
+        w.close()
+    wire.until(lambda: daemon.call("Status")["connections"] == 1)
+
+
 def test_half_closed_client_that_leaves_cancels_nothing(daemon, slow):
     with daemon.connect() as c:
         c.send("Create", {"name": "a", "python": slow.python, "caller": wire.IN_PLACE, "withoutPip": True})
