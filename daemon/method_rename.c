@@ -166,10 +166,12 @@ static struct renaming *renaming_new(struct venvd *v, struct request *r, struct 
 
 static void renaming_begin(struct venvd *v, struct request *r, struct environment *env, const char *to, bool force)
 {
+	/* Before the request's own time: by that the start tells whether it is this one's (reconcile.c). */
+	char *entry = xasprintf(PATH_STAGE_RENAME "%lld~%s", (long long)now_us(), env->id);
 	struct renaming *n = renaming_new(v, r, env, to);
 	n->relocation.undo = renaming_undo;
 	n->relocation.op.cancel = relocation_cancel;
-	n->relocation.entry = xasprintf(PATH_STAGE_RENAME "%lld~%s", (long long)now_us(), env->id);
+	n->relocation.entry = entry;
 	if (force)
 		renaming_looked(NULL, NULL, n);
 	else

@@ -28,6 +28,7 @@
  * location) is not looked for, for that may take long: it is believed to be where its row would have it in the end
  * (a delete has happened, a restore has not), and when it is looked into later it is where it is seen.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "bounds.h"
@@ -38,6 +39,7 @@
 #include "job.h"
 #include "log.h"
 #include "names.h"
+#include "paths.h"
 #include "pool.h"
 #include "reconcile.h"
 #include "replay.h"
@@ -525,15 +527,32 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 
 /* --- renames that were under way --- */
 
-/* The row says that it is being renamed, and its directory has its old name. */
-static void reconcile_not_renamed(struct venvd *v, struct environment *env)
+/* When its last rename began, as its entry in the stage says (method_rename.c); 0: there is none. */
+static int64_t reconcile_rename_began(const struct reconcile *rec, const struct environment *env)
 {
+	int64_t began = 0;
+	size_t i;
+	json_t *entry;
+	json_array_foreach(rec->stage, i, entry) {
+		const char *name = json_string_value(entry);
+		size_t prefix = sizeof(PATH_STAGE_RENAME) - 1;
+		const char *tilde = strncmp(name, PATH_STAGE_RENAME, prefix) == 0 ? strchr(name + prefix, '~') : NULL;
+		int64_t at = tilde != NULL && strcmp(tilde + 1, env->id) == 0 ? strtoll(name + prefix, NULL, 10) : 0;
+		began = at > began ? at : began;
+	}
+	return began;
+}
+
+/* The row says that it is being renamed, and its directory has its old name. */
+static void reconcile_not_renamed(struct reconcile *rec, struct environment *env)
+{
+	struct venvd *v = rec->venvd;
 	if (env->new_name == NULL)
 		return;
 	log_info("an interrupted rename of '%s' to '%s' was taken back", env->name, env->new_name);
 	free(env->new_name);
 	env->new_name = NULL;
-	replay_forget_rename(v->replay, env->id);
+	replay_forget_rename(v->replay, env->id, reconcile_rename_began(rec, env));
 	store_put(v->store, env, NULL, NULL);
 }
 
@@ -610,9 +629,9 @@ static void reconcile_followed(void *arg)
 	live = reconcile_rows(v, false, &live_count);
 	struct environment **trashed = reconcile_rows(v, true, &trash_count);
 	for (size_t i = 0; i < live_count; i++)
-		reconcile_not_renamed(v, live[i]);
+		reconcile_not_renamed(rec, live[i]);
 	for (size_t i = 0; i < trash_count; i++)
-		reconcile_not_renamed(v, trashed[i]);
+		reconcile_not_renamed(rec, trashed[i]);
 	for (size_t i = 0; i < live_count; i++)
 		if (json_object_get(rec->settled, live[i]->name) == NULL)
 			reconcile_live(rec, live[i]);

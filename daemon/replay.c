@@ -227,12 +227,12 @@ void replay_forget_environment(struct replay *replay, const char *env_id, const 
 	}
 }
 
-void replay_forget_rename(struct replay *replay, const char *env_id)
+void replay_forget_rename(struct replay *replay, const char *env_id, int64_t since_us)
 {
 	struct replay_record *record = TAILQ_LAST(&replay->by_age, replay_records);
 	while (record != NULL && (record->row.error != NULL || strcmp(record->row.environment_id, env_id) != 0))
 		record = TAILQ_PREV(record, replay_records, entry);
-	const char *method = record != NULL ? strrchr(record->row.method, '.') : NULL;
+	const char *method = record != NULL && record->row.at_us >= since_us ? strrchr(record->row.method, '.') : NULL;
 	if (method == NULL || (strcmp(method, ".Rename") != 0 && strcmp(method, ".Restore") != 0))
 		return;
 	store_drop_request(replay->venvd->store, record->row.id);

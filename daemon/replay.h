@@ -29,8 +29,8 @@ void replay_take_back(struct replay *, struct replay_record *);
 /* At the start: what led to this environment since then did not, after all, and is forgotten. method: "Delete", or NULL for
  * all of them. */
 void replay_forget_environment(struct replay *, const char *env_id, const char *method, int64_t since_us);
-/* The same of the last one, if it was a Rename, or a Restore under another name. */
-void replay_forget_rename(struct replay *, const char *env_id);
+/* The same of the last one, if it was a Rename, or a Restore under another name, and came since then. */
+void replay_forget_rename(struct replay *, const char *env_id, int64_t since_us);
 /* The operation's outcome; env_id "" if it left no environment. error ERROR_NONE: done. Records and frees the tie.
  * True if done, if not NULL, will be called once that is on the disk; false: there is nothing to wait for. */
 bool replay_end(struct replay *, struct replay_record *, const char *env_id, enum error_code,

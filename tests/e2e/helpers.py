@@ -83,6 +83,14 @@ def children(pid):
     return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def held(pid):
+    """Whether strace keeps this process at a call."""
+    stat = pathlib.Path(f"/proc/{pid}/stat")
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return {stat.read_text().rsplit(") ", 1)[1][0] for _ in range(20) if not time.sleep(0.01)} == {"t"}
+    return False
+
+
 class Signpost:
     """A fifo on which a child under test says where it is. Opened here before anybody writes."""
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import select
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -12,7 +13,7 @@ import pytest
 
 import wire
 from conftest import DEADLINE, Closed, Daemon, VarlinkError, interpreters
-from helpers import eventually, mounted, needs_root, rebuilt_python
+from helpers import children, eventually, held, mounted, needs_root, rebuilt_python
 
 PYTHON = str(interpreters()[0])
 
@@ -300,6 +301,31 @@ def test_who_asks_again_for_the_end_does_not_spoil_it(start, root):
     daemon = start(root)
     daemon.call("Shutdown")
     assert daemon.stop() == 0       # by a signal, while it puts its things away
+
+
+# --- request ids -------------------------------------------------------------------------------
+
+def test_an_interrupted_rename_forgets_no_earlier_one(start, traced, root):
+    """It had no id: the one before it, which had, is answered as before."""
+    daemon = start(root)
+    made = create(daemon, "a")
+    daemon.call("Rename", name="a", to="b", requestId="1")
+    daemon.stop()
+    daemon = traced("renameat2:delay_enter=3000000")
+    pid = daemon.call("Status")["pid"]
+    with daemon.connect() as c:
+        c.send("Rename", {"name": "b", "to": "c"})
+        eventually(lambda: any(held(child) for child in children(pid)))     # the row has the new name
+        os.kill(pid, signal.SIGSTOP)
+        for child in children(pid):
+            os.kill(child, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+    daemon.process.wait(DEADLINE)
+    daemon = start(root)
+    assert "an interrupted rename of 'b' to 'c' was taken back" in daemon.log()
+    row = daemon.environments()["b"]
+    assert row["id"] == made["id"]
+    assert daemon.call("Rename", name="a", to="b", requestId="1")["environment"] == row
 
 
 # --- the end -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 import wire
 from conftest import VarlinkError, interpreters
-from helpers import children, eventually, rebuilt_python
+from helpers import children, eventually, held, rebuilt_python
 from test_faults import traced, idle    # noqa: F401
 from test_watch import create, soon, state
 
@@ -117,12 +117,6 @@ def test_a_base_is_removed_while_one_is_busy(start, root, tmp_path):
         while c.receive().get("continues"):
             pass
     soon(lambda: [state(daemon, name) for name in ("a", "b")] == ["broken", "broken"])
-
-
-def held(worker):
-    """strace keeps it at a call."""
-    seen = [pathlib.Path(f"/proc/{worker}/stat").read_text().rsplit(") ", 1)[1][0] for _ in range(20) if not time.sleep(0.01)]
-    return set(seen) == {"t"}
 
 
 def test_seen_before_it_was_deleted_or_marked(traced, root, tmp_path):      # noqa: F811
