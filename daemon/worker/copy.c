@@ -71,7 +71,11 @@ static int copy_data(int from, int to, off_t size)
 			return r < 0 ? -1 : 0;
 		at = end;
 	}
-	return ftruncate(to, size);
+	/* A hole at its end, if it has not become shorter meanwhile. */
+	struct stat now;
+	if (fstat(from, &now) < 0)
+		return -1;
+	return ftruncate(to, now.st_size < size ? now.st_size : size);
 }
 
 static int copy_bytes(struct copying *c, int from, int to, off_t size)
