@@ -2,7 +2,7 @@
 /*
  * venvctl recreate. stdout is a requirements file: what was installed in the old environment, so that
  *
- *     venvctl recreate NAME >installed.txt && venvctl run NAME -- pip install -r installed.txt
+ *     venvctl recreate NAME >installed.txt && venvctl run NAME -- python -m pip install -r installed.txt
  *
  * brings it back. What came with the environment itself is left out, unless --all asks for it.
  */
@@ -71,7 +71,7 @@ static void say_how(const struct recreate *r, const json_t *answer, size_t packa
 	const json_t *previous = json_object_get(answer, "previous");
 	const char *id = json_text(previous, "id");
 	if (packages > 0) {
-		_cleanup_free_ char *raw = xasprintf("venvctl run %s -- pip install -r FILE", name);
+		_cleanup_free_ char *raw = xasprintf("venvctl run %s -- python -m pip install -r FILE", name);
 		_cleanup_free_ char *command = talk_command(raw);
 		talk_say("what was installed in the old one (%zu) is on standard output, as a requirements file; "
 		         "to install it again: %s", packages, command);

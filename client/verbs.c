@@ -58,7 +58,7 @@ static const struct verb verbs[] = {
 	  "The old one goes to the trash. What was installed in it is written to stdout, as a\n"
 	  "requirements file:\n"
 	  "\n"
-	  "Example: venvctl recreate projA -p 3.13 >old.txt && venvctl run projA -- pip install -r old.txt\n" },
+	  "Example: venvctl recreate projA -p 3.13 >old.txt && venvctl run projA -- python -m pip install -r old.txt\n" },
 	{ "list", "ls", cmd_list, "[GLOB] [--json] [--trash] [--state STATE] [-q]",
 	  "list environments",
 	  "  --json          one JSON array, one environment a line\n"

@@ -672,6 +672,13 @@ def test_hints_are_for_the_daemon_that_was_asked(venvctl, server, root, tmp_path
     assert "undo: venvctl restore x\n" in venvctl("delete", "x", more_env={"VENVD_SOCKET": str(options[1])}).stderr
 
 
+def test_the_way_back_is_by_its_own_pip(venvctl, server):
+    """Of an environment without pip, 'pip' is that of the system."""
+    server(lambda call: b'{"parameters":{"environment":{"name":"x","pip":false},"packages":[{"name":"six","version":"1.0"}]}}\0')
+    done = venvctl("recreate", "x")
+    assert done.stdout == "six==1.0\n" and "to install it again: venvctl run x -- python -m pip install -r FILE\n" in done.stderr
+
+
 def test_no_hint_where_no_command_helps(venvctl, server):
     server(lambda call: IN_USE + b"\0")
     assert venvctl("create", "x", "--clear").stderr == "error: 'x' is in use: why\n"
