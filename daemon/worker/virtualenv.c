@@ -14,6 +14,7 @@
 
 #include "child.h"
 #include "paths.h"
+#include "pytext.h"
 #include "virtualenv.h"
 
 #define ASKED_MAX 8             /* candidates: each may take its time to answer */
@@ -168,8 +169,11 @@ static char *install_command(const struct search_state *s, const int end[2])
 {
 	_cleanup_free_ char *what = end[1] ? xasprintf("'virtualenv<%d.%d'", end[0], end[1]) :
 	    xasprintf("'virtualenv<%d'", end[0]);
-	if (end[0] < 20)
-		return xasprintf("%s -m pip install --user %s", s->interpreter->path, what);
+	if (end[0] < 20) {
+		_cleanup_text_ struct text python = { 0 };
+		pytext_quote_shell(&python, s->interpreter->path);
+		return xasprintf("%s -m pip install --user %s", python.data, what);
+	}
 	if (on_path(s->caller, "pipx"))
 		return xasprintf("pipx install --force %s", what);
 	if (access("/etc/debian_version", F_OK) == 0)

@@ -6,6 +6,7 @@ The worker by itself; test_cli.py has the command line."""
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -287,6 +288,18 @@ def test_which_virtualenv_each_needs(root, tmp_path, version, limit):
     answer, _ = create(root, python=python)
     assert f"below version {limit}," in failed(answer, "Unsupported")
     assert answer["parameters"]["command"].endswith(f"'virtualenv<{limit}'")
+
+
+def test_the_command_for_one_in_an_awkward_place(root, tmp_path):
+    """It is one for a shell."""
+    place = tmp_path / "a $(touch ran) place"
+    place.mkdir()
+    python = old_python(place, (3, 3, 7), venv=True)
+    answer, _ = create(root, python=python)
+    words = shlex.split(answer["parameters"]["command"])
+    assert words == [str(python), "-m", "pip", "install", "--user", "virtualenv<16"]
+    echoed = subprocess.run(["sh", "-c", f"echo {answer['parameters']['command']}"], cwd=tmp_path, capture_output=True, text=True)
+    assert echoed.stdout.startswith(str(python)) and not (tmp_path / "ran").exists()
 
 
 def test_options_that_virtualenv_does_not_know(root, tmp_path, virtualenv20):
