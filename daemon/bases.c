@@ -189,13 +189,6 @@ bool bases_dirty_of(const struct bases *s, const char *interpreter)
 	return b != NULL && b->dirty;
 }
 
-void bases_again(struct bases *s, const char *interpreter)
-{
-	struct base *b = base_of(s, interpreter);
-	if (b != NULL)
-		b->dirty = true;
-}
-
 void bases_clean(struct bases *s)
 {
 	for (size_t i = 0; i < s->count; i++)

@@ -20,6 +20,4 @@ void bases_heard(struct bases *, const struct inotify_event *);
 bool bases_dirty(const struct bases *);
 bool bases_dirty_of(const struct bases *, const char *interpreter);
 void bases_clean(struct bases *);
-/* Those in the directory of this one are to be looked at once more. */
-void bases_again(struct bases *, const char *interpreter);
 #endif

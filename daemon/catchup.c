@@ -17,6 +17,7 @@
 #include "retention.h"
 #include "seen.h"
 #include "store.h"
+#include "watch.h"
 
 #define CATCHUP_ROWS 512        /* written at a time */
 #define CATCHUP_LOOKS 2048      /* looked into by one worker */
@@ -140,8 +141,10 @@ static void catchup_look_some(void *arg)
 	while (looks < CATCHUP_LOOKS &&
 	    (env = catchup_next(v->index, &catchup.looked, &visits, catchup_unseen)) != NULL) {
 		env->unseen = false;
-		if (operation_has_had(env, 0))
-			continue;       /* an operation knows better */
+		if (operation_has_had(env, 0)) {
+			watch_look_into(v->watch, env);         /* an operation may know better */
+			continue;
+		}
 		text_addf(&known, "%lld %s/", (long long)env->looked, env->name);
 		looks++;
 	}

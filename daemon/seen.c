@@ -11,6 +11,7 @@
 #include "replay.h"
 #include "seen.h"
 #include "store.h"
+#include "watch.h"
 
 /* Made anew in place of one whose end nobody has seen, as 'uv venv --clear' does it, or a restore from a backup, whether a daemon
  * ran or not: the same environment to whoever uses it, protected as before, but no longer of our making. */
@@ -119,9 +120,13 @@ void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = seen_environment(v, found, asked);
-	/* The worker may have looked before somebody deleted, restored or made it. */
-	if (env == NULL || kind == NULL || operation_has_had(env, asked))
+	if (env == NULL || kind == NULL)
 		return;
+	/* The worker may have looked before somebody deleted, restored or made it; or he has only marked it. */
+	if (operation_has_had(env, asked)) {
+		watch_look_into(v->watch, env);
+		return;
+	}
 	bool lost = strcmp(kind, "absent") == 0;
 	if (env->intent != INTENT_NONE) {
 		/* Elsewhere: its creation came to nothing, or its removal to its end; or that one had not begun. */

@@ -58,8 +58,8 @@ struct watch {
 	json_t *considered;     /* names of the look under way */
 	json_t *attempts;       /* of those that are inspected, as in dirty */
 	json_t *known;          /* those of them that had a row then ... */
-	bool at_bases;          /* ... as all have that are inspected because of their base */
-	json_t *missed;         /* ids of those that were busy then */
+	bool rows_only;         /* ... as all have that are not inspected because of an event in the root */
+	json_t *into;           /* ids of those that are to be looked into, whatever the root says */
 	struct bases *bases;
 	TAILQ_HEAD(deferrals, deferred) deferred;
 };
@@ -68,7 +68,7 @@ static const int64_t again_us[] = { 200000, 1000000, 5000000, 30000000 };
 
 static void watch_arm(struct watch *w)
 {
-	bool any = w->rescan || json_object_size(w->dirty) > 0 || bases_dirty(w->bases);
+	bool any = w->rescan || json_object_size(w->dirty) + json_object_size(w->into) > 0 || bases_dirty(w->bases);
 	if (any && w->started && !w->looking && !w->venvd->stopping)
 		timer_set(w->timer, WATCH_DELAY_US);
 }
@@ -93,7 +93,7 @@ static void watch_go_on(struct watch *w, bool ends)
 static void watch_look_begins(struct watch *w)
 {
 	w->looking = true;
-	w->at_bases = w->scanning = false;
+	w->rows_only = w->scanning = false;
 	w->asked = operation_moment();
 }
 
@@ -144,20 +144,10 @@ static void watch_look_once_more(struct watch *w, const char *name)
 	json_object_set_new(w->dirty, name, attempt != NULL ? json_incref(attempt) : json_integer(0));
 }
 
-/* Whether that holds for what a worker has seen of it. One whose row has gone meanwhile is no stranger. */
-static bool watch_is_stale(struct watch *w, const char *name)
+void watch_look_into(struct watch *w, const struct environment *env)
 {
-	const struct index *index = w->venvd->index;
-	bool elsewhere = name[0] == '/';
-	const struct environment *env = elsewhere ? index_get_location(index, name) : index_get(index, name);
-	bool had_row = w->at_bases || json_object_get(w->known, name) != NULL;
-	if (env != NULL ? !operation_has_had(env, w->asked) : elsewhere || !had_row)
-		return false;
-	if (w->at_bases && env != NULL)
-		bases_again(w->bases, env->interpreter);
-	else if (!elsewhere)
-		watch_look_once_more(w, name);
-	return true;
+	json_object_set_new(w->into, env->id, json_true());
+	watch_arm(w);
 }
 
 static void watch_saw(struct watch *w, const json_t *found)
@@ -166,11 +156,13 @@ static void watch_saw(struct watch *w, const json_t *found)
 	const char *name = json_string_value(json_object_get(found, "name"));
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
-	if (name == NULL || kind == NULL || watch_is_stale(w, name))
+	if (name == NULL || kind == NULL)
 		return;
 	if (env != NULL || name[0] == '/') {
 		seen_look(v, found, w->asked);
 		env = index_get(v->index, name);
+	} else if (w->rows_only || json_object_get(w->known, name) != NULL) {
+		watch_look_once_more(w, name);  /* its row has gone meanwhile, and perhaps its directory, too */
 	} else if ((env = seen_adopt(v, found)) != NULL) {
 		log_info("adopted '%s'", name);
 		store_put(v->store, env, NULL, NULL);
@@ -354,7 +346,7 @@ static void watch_look_at_bases(struct watch *w)
 		if (!bases_dirty_of(w->bases, next->interpreter))
 			continue;
 		if (next->busy != NULL || next->state == STATE_CREATING)
-			json_object_set_new(w->missed, next->id, json_true());
+			json_object_set_new(w->into, next->id, json_true());    /* at the end of that */
 		else if (next->location != NULL)
 			json_array_append_new(paths, json_string(next->location));
 		else
@@ -362,7 +354,40 @@ static void watch_look_at_bases(struct watch *w)
 	}
 	bases_clean(w->bases);
 	watch_look_begins(w);
-	w->at_bases = true;
+	w->rows_only = true;
+	watch_inspect(w, names, paths);
+}
+
+/* Whether one of them is not busy, or gone. */
+static bool watch_may_look_into(const struct watch *w)
+{
+	const char *id;
+	json_t *value;
+	json_object_foreach(w->into, id, value) {
+		const struct environment *env = index_get_id(w->venvd->index, id);
+		if (env == NULL || (env->busy == NULL && env->state != STATE_CREATING))
+			return true;
+	}
+	return false;
+}
+
+/* Those that are to be. Who is busy wakes us. */
+static void watch_look_into_some(struct watch *w)
+{
+	json_t *names = json_array(), *paths = json_array(), *value;
+	const char *id;
+	void *next;
+	json_object_foreach_safe(w->into, next, id, value) {
+		const struct environment *env = index_get_id(w->venvd->index, id);
+		if (env != NULL && (env->busy != NULL || env->state == STATE_CREATING))
+			continue;
+		if (env != NULL && env->state != STATE_TRASHED)
+			json_array_append_new(env->location != NULL ? paths : names,
+			    json_string(env->location != NULL ? env->location : env->name));
+		json_object_del(w->into, id);
+	}
+	watch_look_begins(w);
+	w->rows_only = true;
 	watch_inspect(w, names, paths);
 }
 
@@ -379,6 +404,8 @@ static void watch_due(void *arg)
 		watch_look(w);
 	if (!w->looking && bases_dirty(w->bases))
 		watch_look_at_bases(w);
+	if (!w->looking && watch_may_look_into(w))
+		watch_look_into_some(w);
 }
 
 static void watch_heard_root(struct watch *w, const struct inotify_event *e)
@@ -467,7 +494,7 @@ struct watch *watch_new(struct venvd *v)
 	w->considered = json_array();
 	w->attempts = json_object();
 	w->known = json_object();
-	w->missed = json_object();
+	w->into = json_object();
 	w->timer = timer_new(v, watch_due, w);
 	w->again_timer = timer_new(v, watch_again, w);
 	w->fd = v->config.peek ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
@@ -503,7 +530,7 @@ void watch_free(struct watch *w)
 	json_decref(w->considered);
 	json_decref(w->attempts);
 	json_decref(w->known);
-	json_decref(w->missed);
+	json_decref(w->into);
 	free(w);
 }
 
@@ -522,7 +549,5 @@ void watch_ended(struct watch *w, const struct environment *env)
 		return;
 	if (env != NULL)
 		watch_base(w, env);
-	if (env != NULL && json_object_del(w->missed, env->id) == 0)
-		bases_again(w->bases, env->interpreter);
 	watch_arm(w);
 }

@@ -15,6 +15,9 @@ void watch_free(struct watch *);
 /* Catalog and root agree: what was heard meanwhile, and from now on, is looked at. */
 void watch_start(struct watch *);
 
+/* This environment is looked into, at the end of whatever is under way with it. */
+void watch_look_into(struct watch *, const struct environment *);
+
 /* An operation on this environment (NULL: one that is gone) has ended: names that waited for it are looked at, and its
  * base interpreter is watched. */
 void watch_ended(struct watch *, const struct environment *);

@@ -221,3 +221,19 @@ def test_removed_while_the_worker_has_as_much_as_it_takes(settled, root):
     finally:
         os.kill(worker, signal.SIGCONT)
     soon(lambda: state(settled, "a") == "missing")
+
+
+def test_marked_by_the_first_call(start, root, tmp_path):
+    """The call that has started the daemon is done before the start has looked into anything."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    daemon = start(root)
+    for name in ("a", "b"):
+        daemon.call("Create", name=name, python=str(python), withoutPip=True)
+    daemon.call("Create", name="c", python=str(python), withoutPip=True, path=str(tmp_path / "c"))
+    daemon.stop()
+    python.unlink()
+    daemon = start(root)
+    with daemon.connect() as c:
+        c.call("Protect", name="a")
+        c.call("Protect", name="c")
+    soon(lambda: [state(daemon, name) for name in ("a", "b", "c")] == ["broken"] * 3)
