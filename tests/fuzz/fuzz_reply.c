@@ -51,6 +51,10 @@ static const char *const verbs[][6] = {
 	{ "clone", "a", "b" }, { "adopt", "/x/a" }, { "protect", "a" }, { "prompt", "a" }, { "path", "a" },
 	{ "activate", "--shell", "fish", "a" }, { "call", "Get" }, { "call", "--more", "List" }, { "trash", "empty" },
 	{ "trash", "empty", "--dry-run" }, { "shutdown" }, { "doctor" }, { "doctor", "--json" }, { "doctor", "--fix", "a" },
+	{ "create", "--exist-ok", "-p", "3.12", "a" }, { "create", "--exist-ok", "-p", "python3", "a" },
+	{ "create", "--exist-ok", "--copies", "a" }, { "create", "--path", "/x/a" }, { "create", "--path", "/x/a", "b" },
+	{ "restore", "a", "--as", "b" }, { "trash", "list" }, { "unprotect", "a" }, { "recreate", "-p", "3", "a" },
+	{ "doctor", "a" }, { "python", "add", "/x/python" }, { "python", "remove", "/x/python" }, { "move", "/x/a", "a" },
 };
 
 static const uint8_t *wire, *wire_end;
