@@ -57,7 +57,7 @@ dictionary() {
 is_thorough() { [ $(($1 % 8)) -eq 0 ]; }
 
 # options TARGET SLICE: how long its inputs are, and what else it is run with. Long ones take their time and mostly find what
-# short ones do, and so do looks for what is never freed: every eighth slice has both, the first of each run, and the short form.
+# short ones do, and so do looks for what is never freed: every eighth slice has both, and the short form.
 options() {
 	local short=1024 long=4096
 	case $1 in
@@ -97,7 +97,7 @@ short() {
 
 # A slice is short enough that little is lost with it, and that no process grows old.
 long() {
-	local target=$1 processes=${PROCESSES:-$(nproc)} count=$out/$1.runs so_far=0 spent=0 number=0 slice began pids logs p
+	local target=$1 processes=${PROCESSES:-$(nproc)} count=$out/$1.runs so_far=0 spent=0 number=1 slice began pids logs p
 	[ -z "$restart" ] || rm -f "$count"
 	[ ! -e "$count" ] || read -r so_far spent <"$count"
 	while [ "$so_far" -lt "$runs" ]; do
