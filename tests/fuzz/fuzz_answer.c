@@ -57,6 +57,7 @@ static const char *const calls[] = {
 static const uint8_t *words, *words_end;
 static int client = -1;
 static enum { SILENT, FAILS, DIES } rest;       /* what is done by who has nothing to say */
+static unsigned orders_given;
 static unsigned ends;           /* of calls, that the client has heard */
 static struct frame_reader heard;
 
@@ -70,6 +71,24 @@ static bool is_fatal(const uint8_t *data, size_t size)
 	return memmem(data, size, key, strlen(key)) != NULL;
 }
 
+/* The number of an order, which is no text as other ids are. To read all of each order takes a sixth of the time: it is done
+ * for every eighth. */
+static long long order_id(const char *text, size_t len)
+{
+	static const char key[] = "\"id\":";
+	const char *at = strstr(text, key);
+	while (at != NULL && strchr("0123456789", at[sizeof(key) - 1]) == NULL)
+		at = strstr(at + 1, key);
+	assert(at != NULL);
+	long long id = strtoll(at + sizeof(key) - 1, NULL, 10);
+	if (orders_given++ % 8 == 0) {
+		json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+		assert(json_is_object(order) && id == json_integer_value(json_object_get(order, "id")));
+		json_decref(order);
+	}
+	return id;
+}
+
 void house_order(struct house_worker *w, const char *text, size_t len)
 {
 	if (words == words_end && rest != FAILS) {
@@ -77,10 +96,7 @@ void house_order(struct house_worker *w, const char *text, size_t len)
 			house_end(w, SIGKILL);
 		return;
 	}
-	json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-	assert(json_is_object(order));
-	long long id = json_integer_value(json_object_get(order, "id"));
-	json_decref(order);
+	long long id = order_id(text, len);
 	if (words == words_end) {
 		_cleanup_free_ char *failed = xasprintf("{\"id\":%lld,\"done\":true,\"error\":\"io.venvd.Failed\","
 		    "\"parameters\":{\"reason\":\"no\"}}", id);
@@ -148,6 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	words = data + 1;
 	words_end = data + size;
 	rest = SILENT;
+	orders_given = 0;
 	ends = 0;
 	client = -1;
 	frame_reader_init(&heard, 1 << 24);
