@@ -264,7 +264,8 @@ static bool read_long(const char *text, size_t len, struct head *h)
 	const char *p = text + begin_len;
 	char quote = *p == '"' || *p == '\'' ? *p++ : '\0';
 	const char *after = memchr(p, quote ? quote : ' ', (size_t)(stop - p));
-	if (!after && quote)
+	/* What goes on behind the quote is part of some other word: it must be seen with it. */
+	if (quote && (!after || (after + 1 < stop && after[1] != ' ')))
 		return false;
 	h->program = p;
 	h->program_len = (size_t)((after ? after : stop) - p);

@@ -110,6 +110,8 @@ static void test_shebangs(void **state)
 	check(m, moved_script, "#!/usr/bin/env /r/old/bin/python\n", "#!/usr/bin/env /r/new/bin/python\n");
 	/* Half of that form is a shell script like any other. */
 	check(m, moved_script, "#!/bin/sh\n'''exec' \"/r/old/bin/python \"$0\"\n", "#!/bin/sh\n'''exec' \"/r/new/bin/python \"$0\"\n");
+	check(m, moved_script, "#!/bin/sh\n'''exec' \"/r/old/bin/\"python \"$0\" \"$@\"\n' '''\n",
+	    "#!/bin/sh\n'''exec' \"/r/new/bin/\"python \"$0\" \"$@\"\n' '''\n");
 	check(m, moved_script, "#!/bin/sh\n'''exec' \"$0\" \"$@\"\n' '''\n", "#!/bin/sh\n'''exec' \"$0\" \"$@\"\n' '''\n");
 	moved_free(m);
 
