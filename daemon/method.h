@@ -52,6 +52,8 @@ bool method_refuse_length(struct request *, const char *parameter, size_t max);
 bool method_refuse_caller(struct request *);
 /* Orders cannot carry the paths of its environments. Answered; true if it was. */
 bool method_refuse_root(const struct venvd *, struct request *);
+/* Its path from now on is without what means nothing: "//", ".", "..", a slash at the end. Before its id is looked up. */
+void method_plain_path(struct request *);
 /* 'path' that is no absolute one outside the root; one that has a name already, other than this one (NULL: any). Answered;
  * true if it was. (method_create.c) */
 bool method_refuse_path(const struct venvd *, struct request *);

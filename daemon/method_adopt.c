@@ -76,9 +76,21 @@ static void adopt_on_disk(bool ok, void *arg)
 		adopt_end(arg, ERROR_NO_SPACE, json_pack("{s:s}", "reason", "the catalog's file system is full"));
 }
 
+/* The one that is this directory already, whatever links its path leads through; NULL. */
+static const struct environment *adopt_same(const struct adoption *a)
+{
+	const struct index *index = a->op.venvd->index;
+	const struct environment *ours = a->op.env, *env = index_next(index, NULL);
+	while (env != NULL && (env == ours || env->state == STATE_MISSING || env->ino != ours->ino ||
+	    env->btime_ns != ours->btime_ns))
+		env = index_next(index, env->name);
+	return env;
+}
+
 static void adopt_looked(enum error_code code, const json_t *result, void *arg)
 {
 	struct adoption *a = arg;
+	const struct environment *same;
 	a->job = NULL;
 	a->op.cancel = NULL;
 	if (code != ERROR_NONE) {
@@ -86,6 +98,9 @@ static void adopt_looked(enum error_code code, const json_t *result, void *arg)
 	} else if (!a->found) {
 		adopt_end(a, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", a->op.env->name, "reason",
 		    a->why != NULL ? a->why : "it is no environment"));
+	} else if ((same = adopt_same(a)) != NULL) {
+		adopt_end(a, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", same->name, "state",
+		    environment_state_name(same->state)));
 	} else {
 		operation_put(&a->op, adopt_on_disk, a);
 	}
@@ -94,6 +109,7 @@ static void adopt_looked(enum error_code code, const json_t *result, void *arg)
 void method_adopt(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
+	method_plain_path(r);
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || method_refuse_path(v, r) ||
 	    method_refuse_named(v, r, NULL) || relocation_refuse_taken(v, r, name))
 		return;

@@ -10,6 +10,7 @@
 #include "index.h"
 #include "inuse.h"
 #include "method.h"
+#include "paths.h"
 #include "replay.h"
 #include "root.h"
 #include "store.h"
@@ -75,6 +76,15 @@ static bool create_is_below(const char *path, const char *dir)
 	while (len > 0 && dir[len - 1] == '/')
 		len--;
 	return dir != NULL && strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+void method_plain_path(struct request *r)
+{
+	const char *path = request_string(r, "path");
+	if (path == NULL || path[0] != '/')
+		return;
+	_cleanup_free_ char *plain = path_absolute(path);
+	json_object_set_new(r->parameters, "path", json_string(plain));
 }
 
 /* Elsewhere means just that: what lies in the root has its name from there. Answered; true if refused. */
@@ -180,6 +190,7 @@ static struct environment *create_environment(struct venvd *v, struct request *r
 void method_create(struct venvd *v, struct request *r)
 {
 	const char *name = request_string(r, "name");
+	method_plain_path(r);
 	if (replay_answer(v->replay, r) || method_refuse_name(r, name) || method_refuse_prompt(r) ||
 	    method_refuse_python(r) || method_refuse_caller(r) || method_refuse_path(v, r) ||
 	    create_refuse_both(r) || method_refuse_named(v, r, name) ||

@@ -377,3 +377,23 @@ def test_what_cannot_be_adopted(daemon, root, tmp_path, venvctl):
     assert daemon.environments() == before
     assert venvctl("adopt", "").returncode == 2
     assert venvctl("adopt", tmp_path / "empty", "no/name").returncode == 1
+
+
+def test_a_directory_has_one_name(daemon, root, tmp_path):
+    """However its path is spelled, and wherever links lead: who has another name for it could delete what is protected."""
+    create(daemon, "a")
+    daemon.call("Protect", name="a")
+    create(daemon, "p", path=f"{tmp_path}//x/../project/")
+    assert daemon.environments()["p"]["path"] == f"{tmp_path}/project"
+    (tmp_path / "link").symlink_to(tmp_path)
+    for path in (f"{tmp_path}//envs/a", f"{tmp_path}/./envs/a", f"{tmp_path}/project/../envs/a/"):
+        assert fails(daemon, "Adopt", name="n", path=path).name == "Unsupported"
+        assert fails(daemon, "Create", name="n", path=path).name == "Unsupported"
+    for path, name in ((f"{tmp_path}/link/envs/a", "a"), (f"{tmp_path}/link/project", "p"), (f"{tmp_path}/project/", "p")):
+        error = fails(daemon, "Adopt", name="n", path=path)
+        assert (error.name, error.parameters["name"]) == ("AlreadyExists", name)
+    assert {name: row["state"] for name, row in daemon.environments().items()} == {"a": "ready", "p": "ready"}
+    made = daemon.call("Create", name="q", path=f"{tmp_path}/q/", withoutPip=True, requestId="1")
+    assert daemon.call("Create", name="q", path=f"{tmp_path}/q/", withoutPip=True, requestId="1")["environment"] == made["environment"]
+    trashed = daemon.call("Delete", name="q")["environment"]["path"]
+    assert os.path.isdir(trashed)
