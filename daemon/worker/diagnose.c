@@ -6,7 +6,7 @@
  *   version       its base Python is another one than its packages were installed for
  *   path          it was moved or copied by hand, and its files still name where it was
  *   files         packages lack files that they were installed with (installed.c)
- *   remains       an interrupted pip left something (installed.c)
+ *   remains       an interrupted pip left something (installed.c), or an interrupted repair
  *   stale         a process runs what is not there any more (mapped.c)
  *
  * Which path it had before is what its own activation script says, and what scripts of it name as their interpreter where
@@ -344,6 +344,8 @@ int diagnose(const struct source *source, const char *path, struct diagnosis *re
 	if (look_at_paths(&l, f) < 0)
 		return -1;
 	installed_check(source->fd, source->name, ret->findings);
+	if (faccessat(source->fd, REPAIR_ASIDE, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		finding_add(ret->findings, FINDING_REMAINS, true, NULL, "'%s' is left over from an interrupted repair", REPAIR_ASIDE);
 	return 0;
 }
 

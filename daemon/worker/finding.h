@@ -9,7 +9,7 @@
 #define FINDING_VERSION "version"               /* another one than it was made for */
 #define FINDING_PATH "path"                     /* its files name another path */
 #define FINDING_FILES "files"                   /* of packages, not as they were installed */
-#define FINDING_REMAINS "remains"               /* of an interrupted pip */
+#define FINDING_REMAINS "remains"               /* of an interrupted pip, or repair */
 #define FINDING_STALE "stale"                   /* a process runs what is not there any more */
 #define FINDING_UNREADABLE "unreadable"
 

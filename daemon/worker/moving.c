@@ -172,7 +172,8 @@ static int look_at(struct scan *s, int dir_fd, const char *name, const char *abo
 	if (S_ISLNK(st.st_mode))
 		return look_at_link(s, dir_fd, name, path, &st);
 	if (S_ISDIR(st.st_mode)) {
-		if (strcmp(name, "__pycache__") == 0 || (kind == KIND_SITE && !is_metadata(name)))
+		if (strcmp(name, "__pycache__") == 0 || (kind == KIND_SITE && !is_metadata(name)) ||
+		    (kind == KIND_TOP && strcmp(name, REPAIR_ASIDE) == 0))
 			return 0;
 		int fd = place_open(dir_fd, name, O_RDONLY | O_DIRECTORY);
 		if (fd < 0)

@@ -7,6 +7,8 @@
 #include "failure.h"
 #include "util.h"
 
+#define REPAIR_ASIDE ".venvd-repair"    /* in the tree, while a repair lasts; no file of the environment */
+
 struct moving_file {
 	char *path;             /* relative */
 	bool link;              /* content is a link's new target */

@@ -7,7 +7,8 @@
  *   version       and pyvenv.cfg says so
  *
  * New files are written to a directory in the tree and pushed to the disk; then each replaces the old one by a rename. So every file
- * is whole at any moment, and a repair that a crash interrupted is finished by the next one: nothing has to be remembered.
+ * is whole at any moment, and a repair that a crash interrupted is finished by the next one: nothing has to be remembered. What
+ * a diagnosis knows it by is replaced last.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -33,7 +34,6 @@
 #include "source.h"
 #include "talk.h"
 
-#define ASIDE ".venvd-repair"   /* in the tree, while it lasts */
 #define LINKS_MAX 64            /* of bin */
 #define HOPS_MAX 8              /* of links in bin */
 
@@ -46,11 +46,33 @@ struct repair {
 
 /* --- files --- */
 
+/* When its turn is. What a RECORD says of the others does not depend on whether they are there yet, and the next repair
+ * would not know that it is due; in bin is what the path is known by that it had, first of all in activate, and that its Python
+ * has gone. */
+static int turn(const struct moving_file *file)
+{
+	const char *slash = strrchr(file->path, '/');
+	if (strcmp(slash ? slash + 1 : file->path, "RECORD") == 0)
+		return 0;
+	if (strncmp(file->path, "bin/", 4) != 0)
+		return 1;
+	if (strcmp(file->path, "bin/activate") == 0 || strcmp(file->path, "bin/python") == 0)
+		return 5;
+	if (file->link)
+		return strcmp(file->path, "bin/python3") == 0 ? 4 : 3;
+	return file->content.len > 2 && memcmp(file->content.data, "#!", 2) == 0 ? 4 : 2;
+}
+
+static int by_turn(const void *a, const void *b)
+{
+	return turn(a) - turn(b);
+}
+
 static int make_aside(struct repair *r, struct failure *f)
 {
-	if (mkdirat(r->source.fd, ASIDE, 0700) < 0)
+	if (mkdirat(r->source.fd, REPAIR_ASIDE, 0700) < 0)
 		return failure_errno(f, "cannot write into '%s'", r->source.name);
-	r->aside_fd = place_open(r->source.fd, ASIDE, O_RDONLY | O_DIRECTORY);
+	r->aside_fd = place_open(r->source.fd, REPAIR_ASIDE, O_RDONLY | O_DIRECTORY);
 	return r->aside_fd < 0 ? failure_errno(f, "cannot write into '%s'", r->source.name) : 0;
 }
 
@@ -59,7 +81,7 @@ static void remove_aside(struct repair *r)
 	_cleanup_removal_ struct removal removal = { .to_the_end = true };
 	cleanup_fd(&r->aside_fd);
 	r->aside_fd = -1;
-	remove_entry(&removal, r->source.fd, ASIDE);
+	remove_entry(&removal, r->source.fd, REPAIR_ASIDE);
 }
 
 static int write_new(struct repair *r, const struct moving *moving, struct failure *f)
@@ -95,10 +117,11 @@ static int replace_old(struct repair *r, const struct moving *moving, struct fai
 	return 0;
 }
 
-static int replace(struct repair *r, const struct moving *moving, struct failure *f)
+static int replace(struct repair *r, struct moving *moving, struct failure *f)
 {
 	if (moving->count == 0)
 		return 0;
+	qsort(moving->files, moving->count, sizeof(*moving->files), by_turn);
 	if (make_aside(r, f) < 0)
 		return -1;
 	int result = write_new(r, moving, f) < 0 || replace_old(r, moving, f) < 0 ? -1 : 0;
@@ -256,9 +279,9 @@ static json_t *mended(const json_t *before, const json_t *after)
 static int mend(struct repair *r, json_t **ret, struct failure *f)
 {
 	_cleanup_diagnosis_ struct diagnosis before = { 0 }, after = { 0 };
-	remove_aside(r);                /* of one that was interrupted */
 	if (diagnose(&r->source, r->path, &before, f) < 0)
 		return -1;
+	remove_aside(r);                /* of one that was interrupted */
 	talk_progress(r->order, "repair");
 	if (replace(r, &before.moving, f) < 0 || (before.wanted && mend_python(r, before.wanted, f) < 0))
 		return -1;

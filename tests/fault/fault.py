@@ -38,7 +38,8 @@ import time
 
 import variants
 from house import DAEMON, ERRNO, KILL_AFTER, KILL_BEFORE, ORDER, RESIDENT, TOP, House, Violation, build_shim
-from trial import (FIRST, OPERATIONS, Children, Client, End, Listing, Memory, Start, StartMemory, Trial, create)
+from operations import FIRST, OPERATIONS, create
+from trial import Children, Client, End, Listing, Memory, Start, StartMemory, Trial
 
 from conftest import Closed, VarlinkError  # noqa: E402
 
@@ -205,8 +206,11 @@ def run_work(work):
     bench, began = None, time.monotonic()
     try:
         bench = Bench(work, top)
-        PARTS[work.part][0](bench, work.every)
-        bench.house.end()
+        try:
+            PARTS[work.part][0](bench, work.every)
+            bench.house.end()
+        except WRONG as e:      # one that no fault has had a part in
+            bench.found(f"{work.operation}, {work.part}: {e}")
     finally:
         if bench and bench.house.daemon and bench.house.daemon.process.poll() is None:
             bench.house.daemon.kill()

@@ -49,6 +49,7 @@ class House:
 
     def __init__(self, top, binary, shim):
         self.top, self.root, self.binary = pathlib.Path(top), pathlib.Path(top) / "envs", binary
+        self.elsewhere = self.top / "elsewhere"
         self.shim, self.path = shim, self.top / "state"
         self.path.write_bytes(b"\0" * mmap.PAGESIZE)
         self.file = open(self.path, "r+b")   # noqa: SIM115
@@ -172,25 +173,27 @@ def shape(path):
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
 
-def look(house, labels, of=digest):
-    """What is there: name -> (bytes, which one it is, where it came from, protected), and the trash alike."""
+def look(house, labels, of=digest, broken=False):
+    """What is there: name -> (bytes, which one it is, where it came from, protected), and the trash alike. What lies
+    elsewhere and is in no list has no more than its bytes. `broken`: they may be."""
     daemon, root = house.daemon, house.root
     rows, trash = daemon.environments(), daemon.trash()
-    directories = {p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    elsewhere = {name for name, row in rows.items() if pathlib.Path(row["path"]).parent != root}
-    if set(rows) - elsewhere != directories:
+    directories = {str(p) for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")}
+    if {row["path"] for row in rows.values() if pathlib.Path(row["path"]).parent == root} != directories:
         raise Violation(f"rows {sorted(rows)}, directories {sorted(directories)}")
     for name, row in rows.items():
-        if row["state"] != "ready" or row.get("problem"):
+        if (row["state"] != "ready" or row.get("problem")) and not (broken and row["state"] == "broken"):
             raise Violation(f"'{name}' is {row['state']}: {row.get('problem')}")
-    entries = {p.name for p in (root / ".venvd/trash").iterdir()} if (root / ".venvd/trash").exists() else set()
-    if entries != {pathlib.Path(t["path"]).parent.name for t in trash}:
-        raise Violation(f"the trash has {sorted(entries)}, its rows {[t['path'] for t in trash]}")
+    entries = {*(root / ".venvd/trash").glob("*"), *house.elsewhere.glob(".*.venvd-trash/[!.]*")}
+    if entries != {pathlib.Path(t["path"]).parent for t in trash}:
+        raise Violation(f"the trash has {sorted(map(str, entries))}, its rows {[t['path'] for t in trash]}")
     for entry in entries:
-        if not (root / ".venvd/trash" / entry / "record.json").exists():
+        if not (entry / "record.json").exists():
             raise Violation(f"'{entry}' has no record")
     live = {name: (of(row["path"]), labels.get(row["id"], "new"), row["origin"], row.get("protected", False))
             for name, row in rows.items()}
+    listed = {row["path"] for row in rows.values()}
+    live |= {f"elsewhere/{p.name}": (of(p),) for p in house.elsewhere.glob("[!.]*") if str(p) not in listed}
     return live, sorted((t["name"], of(t["path"]), labels.get(t["id"], "new"), t["origin"]) for t in trash)
 
 

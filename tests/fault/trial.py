@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The operations, and one of them from its beginning to its end with one fault or none.
+"""One operation (operations.py) from its beginning to its end with one fault or none.
 
 A trial knows what is there before and what is there afterwards; a fault may leave either, as the answer says, and nothing
 else. Each kind of trial arms the shim at another moment: in the operation, in the start after it, in the end.
@@ -14,70 +14,15 @@ import time
 from conftest import Closed, Daemon, VarlinkError
 from house import (CHILD, CLIENT, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape,
                    stage_is_empty)
+from operations import ASIDE, FIRST, OPERATIONS, Repaired, create, nothing, one
 
 # Of these the daemon ends itself, and looks at the disk when it is started again: it is never tried twice.
 SYNCS = {"fsync", "fdatasync", "syncfs", "sync_file_range", "pwrite", "pwrite64", "write", "ftruncate", "ftruncate64"}
-IN_PLACE = {"environment": {"SOURCE_DATE_EPOCH": "1700000000"}}
 
 
-def create(daemon, name, **parameters):
-    return daemon.call("Create", name=name, python=PYTHON, withoutPip=True, **parameters)["environment"]["id"]
-
-
-# --- the operations: what there is before, and the call ---
-
-def nothing(_house):
-    return {}
-
-
-def one(house):
-    labels = {create(house.daemon, "a"): "a"}
-    (house.root / "a/mine").write_text("precious\n")
-    return labels
-
-
-def one_and_trash(house):
-    """One that is there, and two of the same name in the trash."""
-    labels = {}
-    for label in ("first", "second"):
-        labels[create(house.daemon, "b")] = label
-        (house.root / "b/mine").write_text(label)
-        house.daemon.call("Delete", name="b")
-    return labels | one(house)
-
-
-def one_elsewhere(house):
-    """One in the root, and one outside that nobody has told us of."""
-    model, there = house.top / "model", house.top / "elsewhere"
-    if not model.exists():
-        subprocess.run([PYTHON, "-m", "venv", "--without-pip", model], check=True)
-    shutil.rmtree(there, ignore_errors=True)
-    there.mkdir()
-    shutil.copytree(model, there / "e", symlinks=True)
-    return one(house)
-
-
-OPERATIONS = {
-    "create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
-    "create in place": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True, "caller": IN_PLACE}),
-    "recreate": (one, "Recreate", {"name": "a"}),
-    "delete": (one, "Delete", {"name": "a"}),
-    "delete --now": (one, "Delete", {"name": "a", "now": True}),
-    "restore": (one_and_trash, "Restore", {"name": "b"}),
-    "restore --as": (one_and_trash, "Restore", {"name": "b", "as": "c"}),
-    "rename": (one, "Rename", {"name": "a", "to": "c"}),
-    "clone": (one, "Clone", {"name": "a", "to": "c"}),
-    "purge": (one_and_trash, "Delete", {"name": "b", "now": True}),
-    "trash empty": (one_and_trash, "EmptyTrash", {}),
-    "protect": (one, "Protect", {"name": "a"}),
-    "adopt": (one_elsewhere, "Adopt", {"name": "e", "path": "elsewhere/e"}),
-}
-# With all that a root needs for its first environment made by the same call.
-FIRST = {
-    "first create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
-    "first create, with pip": (nothing, "Create", {"name": "x", "python": PYTHON}),
-    "in place, with pip": (nothing, "Create", {"name": "x", "python": PYTHON, "caller": IN_PLACE}),
-}
+def bytes_apart(what):
+    """What look() has found, but what is in each."""
+    return {name: more[1:] for name, more in what[0].items()}, [(t[0], *t[2:]) for t in what[1]]
 
 
 class Trial:
@@ -89,9 +34,10 @@ class Trial:
         self.of = shape if "with pip" in operation else digest
         self.number, self.reason, self.answered = 0, None, 0
         self.one_by_one = operation == "trash empty"    # and it promises no more
+        self.repaired = Repaired(operation) if self.method == "Repair" else None
 
     def look(self):
-        return look(self.house, self.labels, self.of)
+        return look(self.house, self.labels, self.of, self.repaired is not None)
 
     def prepare(self):
         if self.operation in FIRST:
@@ -102,6 +48,8 @@ class Trial:
         self.labels = self.setup(self.house)
         self.house.idle()
         self.before = self.look()
+        if self.repaired:
+            self.repaired.old = self.repaired.files(self.house)
         self.number += 1
         self.request = {**self.parameters}
         if "path" in self.request:
@@ -145,6 +93,9 @@ class Trial:
         time.sleep(0.05)        # rows that nobody waits for are held back for 20 ms
         calls = self.house.state.count
         self.after = self.look()
+        if self.repaired:
+            self.repaired.new = self.repaired.files(self.house)
+            self.repaired.check(self.house, True)
         stage_is_empty(self.house)
         return calls
 
@@ -172,6 +123,9 @@ class Trial:
         in_part = self.one_by_one or (self.operation == "purge" and answer == "Failed")
         if in_part and answer != "done" and now[0] == self.before[0] and all(t in self.before[1] for t in now[1]):
             return
+        if self.repaired and bytes_apart(now) == bytes_apart(self.before):
+            self.repaired.check(self.house, answer == "done")
+            return
         if now == self.after and (answer in ("done", None) or self.after == self.before):
             return
         if now == self.before and answer != "done":
@@ -182,8 +136,10 @@ class Trial:
         """What failed on and on may have left something to the next start, and then its row says so."""
         house = self.house
         left = [row for row in house.daemon.environments().values() if "could not be taken away" in row.get("problem", "")]
-        stage = house.root / ".venvd/stage"
-        if (answer != "done" and left or stage.exists() and any(stage.iterdir())
+        stage, trash = house.root / ".venvd/stage", house.root / ".venvd/trash"
+        # Or an entry of the trash that its tree has not come into.
+        empty = trash.exists() and any(not (entry / "tree").exists() for entry in trash.iterdir())
+        if (answer != "done" and (left or empty) or stage.exists() and any(stage.iterdir())
                 or "the root could not be looked through" in house.daemon.log()):
             self.house.daemon.kill()
             self.house.again()
@@ -196,6 +152,11 @@ class Trial:
         gone_by_itself = self.operation == "purge" and again == "NoSuchEnvironment"    # what failed was tried again
         if again != "done" and not gone_by_itself:
             raise Violation(f"the same call again is answered {again} {self.reason}, not done")
+        if self.repaired and (self.house.root / "a" / ASIDE).exists():
+            self.request.pop("requestId")       # the answer has told of it
+            if (again := self.do()) != "done":
+                raise Violation(f"another repair is answered {again} {self.reason}, not done")
+            self.house.idle()
         now = self.look_when_purged((self.after,)) if self.operation in ("purge", "trash empty") else self.look()
         if now != self.after:
             raise Violation(f"after the same call again there is {now}, not {self.after}")

@@ -24,6 +24,10 @@ VARIANTS = {
         "rename", "daemon/worker/rename.c",
         "\tif (exchange_all(&n, f) < 0 || publish(&n, f) < 0)\n",
         "\tif (publish(&n, f) < 0 || exchange_all(&n, f) < 0)\n"),
+    "a repair that begins with what it is known by": (
+        "repair, a copy", "daemon/worker/repair.c",
+        "\treturn turn(a) - turn(b);\n",
+        "\treturn turn(b) - turn(a);\n"),
     "a clone before its row": (
         "clone", "daemon/method_clone.c",
         "\toperation_put(&c->op, cloning_row_on_disk, c);\n",
