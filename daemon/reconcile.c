@@ -25,8 +25,9 @@
  *   no row                                      trash/ENTRY with a tree    row made from its record
  *
  * The trash is never emptied because a row is missing. All of the stage goes. What lies elsewhere (rows with a
- * location) is not looked for, for that may take long: it is believed to be where its row would have it in the end
- * (a delete has happened, a restore has not), and when it is looked into later it is where it is seen.
+ * location) is not looked for, for that may take long: when it is looked into later it is where it is seen. Only what was
+ * being deleted or restored is looked for at once, for a while, and if that does not end it is believed to be where its row
+ * would have it in the end (a delete has happened, a restore has not).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,7 @@ struct reconcile {
 	void (*ready)(struct venvd *);
 	struct entries *names;  /* what the root holds and no row claims yet */
 	json_t *paths;          /* locations of rows: to be looked into afterwards */
+	json_t *open;           /* those where it is open whether something has happened */
 	json_t *settled;        /* names of what was being made: nothing more is concluded about them */
 	json_t *trash;          /* entry -> what the scan says of it */
 	json_t *empty;          /* entries of the trash without a tree: they go */
@@ -92,6 +94,7 @@ static void reconcile_free(struct reconcile *rec)
 {
 	entries_free(rec->names);
 	json_decref(rec->paths);
+	json_decref(rec->open);
 	json_decref(rec->settled);
 	json_decref(rec->trash);
 	json_decref(rec->empty);
@@ -353,15 +356,6 @@ static bool reconcile_claim_trash(struct reconcile *rec, struct environment *env
 	return true;
 }
 
-/* Its tree is in the trash. */
-static void reconcile_deleted(struct venvd *v, struct environment *env)
-{
-	env->intent = INTENT_NONE;
-	retention_stamp(v->retention, env);
-	index_to_trash(v->index, env);
-	store_put(v->store, env, NULL, NULL);
-}
-
 /* It lies elsewhere: what became of it is seen when it is looked into. */
 static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 {
@@ -371,6 +365,7 @@ static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 		reconcile_roll_back(rec, env);
 	} else if (env->intent == INTENT_PURGE) {
 		index_set_state(v->index, env, STATE_READY);    /* or gone for good: seen.c */
+		json_array_append_new(rec->open, json_string(env->location));
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
 		seen_as_before(v, env);
@@ -410,7 +405,7 @@ static void reconcile_live(struct reconcile *rec, struct environment *env)
 		return;
 	}
 	if (env->intent == INTENT_DELETE && reconcile_claim_trash(rec, env)) {
-		reconcile_deleted(v, env);
+		seen_deleted(v, env);
 	} else if (env->intent == INTENT_PURGE) {
 		seen_drop(v, env);         /* what is left of it lies in the stage */
 	} else if (env->state == STATE_MISSING && env->missing_since + LIMIT_MISSING_US < now_us()) {
@@ -440,12 +435,19 @@ static bool reconcile_restored_row(struct reconcile *rec, struct environment *en
 	return true;
 }
 
+static void reconcile_trashed_elsewhere(struct reconcile *rec, const struct environment *env)
+{
+	json_array_append_new(rec->paths, json_string(env->location));
+	if (env->intent == INTENT_DELETE || replay_knows(rec->venvd->replay, env->id, "Restore", env->deleted_at))
+		json_array_append_new(rec->open, json_string(env->location));
+}
+
 static void reconcile_trashed(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	if (env->location != NULL || reconcile_claim_trash(rec, env)) {
 		if (env->location != NULL)
-			json_array_append_new(rec->paths, json_string(env->location));
+			reconcile_trashed_elsewhere(rec, env);
 		else
 			replay_forget_environment(v->replay, env->id, "Restore", env->deleted_at);
 		if (env->intent == INTENT_PURGE) {
@@ -556,6 +558,44 @@ static void reconcile_not_renamed(struct reconcile *rec, struct environment *env
 	store_put(v->store, env, NULL, NULL);
 }
 
+/* --- what is open elsewhere: a request that is made again must hear what has become of it --- */
+
+static void reconcile_open_frame(const char *kind, const json_t *frame, void *arg)
+{
+	struct reconcile *rec = arg;
+	size_t i;
+	json_t *found;
+	(void)kind;
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		seen_look(rec->venvd, found, 0);
+}
+
+static void reconcile_open_done(enum error_code code, const json_t *result, void *arg)
+{
+	struct reconcile *rec = arg;
+	size_t count;
+	if (code != ERROR_NONE)
+		log_warning("some environments elsewhere could not be looked for: %s", job_reason(code, result));
+	/* Those that nobody has seen. */
+	_cleanup_free_ struct environment **trashed = reconcile_rows(rec->venvd, true, &count);
+	for (size_t i = 0; i < count; i++)
+		if (trashed[i]->location != NULL && trashed[i]->intent == INTENT_DELETE)
+			seen_deleted(rec->venvd, trashed[i]);
+	rec->waiting--;
+	reconcile_step(rec);
+}
+
+static void reconcile_open(struct reconcile *rec)
+{
+	struct venvd *v = rec->venvd;
+	if (json_array_size(rec->open) == 0)
+		return;
+	json_t *order = json_pack("{s:s,s:[],s:O}", "op", "inspect", "names", "paths", rec->open);
+	rec->waiting++;
+	if (job_start(v->jobs, order, LIMIT_ELSEWHERE_MS, reconcile_open_frame, reconcile_open_done, rec) == NULL)
+		reconcile_open_done(ERROR_CANCELLED, NULL, rec);
+}
+
 /* --- the scan --- */
 
 static void reconcile_scan_frame(const char *kind, const json_t *frame, void *arg)
@@ -608,10 +648,10 @@ static void reconcile_renames_settled(void *arg)
 	struct reconcile *rec = arg;
 	size_t count;
 	_cleanup_free_ struct environment **live = reconcile_rows(rec->venvd, false, &count);
-	/* Their names are free, and directories may have them by now. What became of it is seen when it is looked into. */
+	/* Their names are free, and directories may have them by now. What became of it is seen when it is looked for. */
 	for (size_t i = 0; i < count; i++)
 		if (live[i]->location != NULL && live[i]->intent == INTENT_DELETE)
-			reconcile_deleted(rec->venvd, live[i]);
+			index_to_trash(rec->venvd->index, live[i]);
 	follow_begin(rec->venvd, rec->names, reconcile_followed, rec);
 }
 
@@ -644,6 +684,7 @@ static void reconcile_followed(void *arg)
 	json_object_foreach(rec->trash, entry, found)
 		reconcile_entry(rec, entry, found);
 	reconcile_adopt(rec);
+	reconcile_open(rec);
 	/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not see that what waits is counted */
 	rec->waiting--;
 	reconcile_step(rec);
@@ -668,6 +709,7 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->ready = ready;
 	rec->names = entries_new();
 	rec->paths = json_array();
+	rec->open = json_array();
 	rec->settled = json_object();
 	rec->trash = json_object();
 	rec->empty = json_array();

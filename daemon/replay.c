@@ -212,15 +212,29 @@ void replay_take_back(struct replay *replay, struct replay_record *record)
 	store_drop_request(replay->venvd->store, record->row.id);
 }
 
+static bool replay_is_of(const struct replay_record *record, const char *env_id, const char *method, int64_t since_us)
+{
+	const char *dot = strrchr(record->row.method, '.');     /* none: so the catalog says, which was damaged */
+	return record->row.error == NULL && record->row.at_us >= since_us &&
+	    strcmp(record->row.environment_id, env_id) == 0 &&
+	    (method == NULL || (dot != NULL && strcmp(dot + 1, method) == 0));
+}
+
+bool replay_knows(const struct replay *replay, const char *env_id, const char *method, int64_t since_us)
+{
+	const struct replay_record *record;
+	TAILQ_FOREACH(record, &replay->by_age, entry)
+		if (replay_is_of(record, env_id, method, since_us))
+			return true;
+	return false;
+}
+
 void replay_forget_environment(struct replay *replay, const char *env_id, const char *method, int64_t since_us)
 {
 	struct replay_record *record, *next;
 	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
-		const char *dot = strrchr(record->row.method, '.');     /* none: so the catalog says, which was damaged */
 		next = TAILQ_NEXT(record, entry);
-		if (record->row.error != NULL || record->row.at_us < since_us ||
-		    strcmp(record->row.environment_id, env_id) != 0 ||
-		    (method != NULL && (dot == NULL || strcmp(dot + 1, method) != 0)))
+		if (!replay_is_of(record, env_id, method, since_us))
 			continue;
 		store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);

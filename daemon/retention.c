@@ -153,9 +153,9 @@ void retention_sweep(struct retention *r, json_t *entries)
 		job_start_background(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
 }
 
-void retention_tidy(struct retention *r, const char *entry)
+void retention_tidy(struct retention *r, const char *entry, const char *location)
 {
-	if (!r->venvd->stopping)
-		job_start_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s]}", "op", "purge", "where", "trash", "entries",
-		    entry), 0, NULL, sweep_done, NULL);
+	if (!r->venvd->stopping && !r->venvd->config.peek)
+		job_start_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash", "entries",
+		    entry, "path", location), 0, NULL, sweep_done, NULL);
 }

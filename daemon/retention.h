@@ -17,8 +17,9 @@ void retention_stamp(const struct retention *, struct environment *);
 /* Removes entries of the stage in the background; takes the array. What fails is left to the next start. */
 void retention_sweep(struct retention *, json_t *entries);
 
-/* What is left of an entry of the trash whose tree is not in it any more goes, in the background. */
-void retention_tidy(struct retention *, const char *entry);
+/* What is left of an entry of the trash whose tree is not in it any more goes, in the background. location: as its
+ * environment's. */
+void retention_tidy(struct retention *, const char *entry, const char *location);
 
 /* why: NULL, or a borrowed sentence. */
 typedef void retention_done_fn(const char *why, void *arg);

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "operation.h"
 #include "replay.h"
+#include "retention.h"
 #include "seen.h"
 #include "store.h"
 #include "watch.h"
@@ -65,10 +66,21 @@ static bool seen_same(const struct environment *env, const json_t *found)
 	    (env->btime_ns == 0 || btime == 0 || btime == env->btime_ns);
 }
 
+void seen_deleted(struct venvd *v, struct environment *env)
+{
+	env->intent = INTENT_NONE;
+	retention_stamp(v->retention, env);
+	index_to_trash(v->index, env);
+	store_put(v->store, env, NULL, NULL);
+}
+
 void seen_as_before(struct venvd *v, struct environment *env)
 {
 	if (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)
 		replay_forget_environment(v->replay, env->id, "Delete", env->deleted_at);
+	/* No start looks for what is left of its entry there. */
+	if (env->location != NULL && env->entry != NULL && env->intent != INTENT_PURGE)
+		retention_tidy(v->retention, env->entry, env->location);
 	env->intent = INTENT_NONE;
 	env->deleted_at = 0;
 	free(env->entry);
@@ -96,6 +108,16 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found, u
 	seen_as_before(v, env);
 }
 
+/* Of rows in the trash: where one would be if it had been restored, or not deleted, nothing is. */
+static void seen_not_again(struct venvd *v, const char *path, uint64_t asked)
+{
+	struct environment *env = NULL;
+	while ((env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
+	    index_trash_next(v->index, env->name, env->deleted_at, env->id)) != NULL)
+		if (env->location != NULL && strcmp(env->location, path) == 0 && !operation_has_had(env, asked))
+			replay_forget_environment(v->replay, env->id, "Restore", env->deleted_at);
+}
+
 /* By its name, or by its path if it lies elsewhere. */
 static struct environment *seen_environment(struct venvd *v, const json_t *found, uint64_t asked)
 {
@@ -120,6 +142,9 @@ void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
 	struct environment *env = seen_environment(v, found, asked);
+	bool lost = kind != NULL && strcmp(kind, "absent") == 0;
+	if (env == NULL && lost)
+		seen_not_again(v, json_string_value(json_object_get(found, "name")), asked);
 	if (env == NULL || kind == NULL)
 		return;
 	/* The worker may have looked before somebody deleted, restored or made it; or he has only marked it. */
@@ -127,7 +152,6 @@ void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 		watch_look_into(v->watch, env);
 		return;
 	}
-	bool lost = strcmp(kind, "absent") == 0;
 	if (env->intent != INTENT_NONE) {
 		/* Elsewhere: its creation came to nothing, or its removal to its end; or that one had not begun. */
 		bool purged = env->intent == INTENT_PURGE && !seen_same(env, found);

@@ -15,6 +15,8 @@ struct environment *seen_adopt(struct venvd *, const json_t *found);
 
 /* Its directory is gone. */
 void seen_missing(struct venvd *, struct environment *);
+/* It is in the trash: its deletion, which was under way, has come to its end. */
+void seen_deleted(struct venvd *, struct environment *);
 /* What was intended has not happened. */
 void seen_as_before(struct venvd *, struct environment *);
 /* Out of index and catalog. */

@@ -87,6 +87,7 @@
 
 /* Starting and stopping. */
 #define LIMIT_LOCK_WAIT_MS    10000         /* for the workers of a daemon that is gone; a disk may hold them */
+#define LIMIT_ELSEWHERE_MS    2000          /* a start's look at what was being deleted or restored elsewhere */
 #define LIMIT_START_WAIT_MS   30000         /* a client's wait for the daemon it started */
 #define LIMIT_STOP_MS         1500          /* from SIGTERM until children are killed */
 #define LIMIT_PROMPT_MS       5             /* 'venvctl prompt', all in all */

@@ -193,7 +193,8 @@ def look(house, labels, of=digest, broken=False):
     live = {name: (of(row["path"]), labels.get(row["id"], "new"), row["origin"], row.get("protected", False))
             for name, row in rows.items()}
     listed = {row["path"] for row in rows.values()}
-    live |= {f"elsewhere/{p.name}": (of(p),) for p in house.elsewhere.glob("[!.]*") if str(p) not in listed}
+    # A directory that was made a moment before its maker was killed, and nobody heard of it, holds nothing.
+    live |= {f"elsewhere/{p.name}": (of(p),) for p in house.elsewhere.glob("[!.]*") if str(p) not in listed and any(p.iterdir())}
     return live, sorted((t["name"], of(t["path"]), labels.get(t["id"], "new"), t["origin"]) for t in trash)
 
 

@@ -28,6 +28,10 @@ VARIANTS = {
         "repair, a copy", "daemon/worker/repair.c",
         "\treturn turn(a) - turn(b);\n",
         "\treturn turn(b) - turn(a);\n"),
+    "a delete elsewhere that is believed": (
+        "delete, elsewhere", "daemon/seen.c",
+        "\tif (there && (env->intent == INTENT_DELETE || purge))\n",
+        "\tif (there && purge)\n"),
     "a clone before its row": (
         "clone", "daemon/method_clone.c",
         "\toperation_put(&c->op, cloning_row_on_disk, c);\n",
