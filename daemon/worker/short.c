@@ -200,6 +200,20 @@ static void discard(struct short_order *s, const struct places *p)
 	refuse_errno(s, "discard");
 }
 
+/* Elsewhere: what may not be on the disk is taken back, for its row will say that it has not happened. Where that fails too, only
+ * the next start can tell what is there. */
+static void not_synced(struct short_order *s, const struct places *p)
+{
+	refuse_errno(s, "sync what holds");
+	bool failed = strcmp(s->op, "trash") == 0 ? trash_undo(&s->what, p) < 0 :
+	    strcmp(s->op, "restore") == 0 && trash_undo_restore(&s->what, p) < 0;
+	s->tidy = false;
+	if (!failed)
+		durable_directory(s->what.parent_fd);
+	else
+		failure_sync(&s->failure);
+}
+
 static void apply(struct short_order *s, const struct places *p)
 {
 	if (is_op(s, "go"))
@@ -214,7 +228,7 @@ static void apply(struct short_order *s, const struct places *p)
 		failure_reason(&s->failure, ERROR_FAILED, "unknown order '%s'", s->op);
 	/* The one sync is the root's. */
 	if (s->what.base && durable_directory(s->what.parent_fd) < 0 && s->failure.code == ERROR_NONE)
-		refuse_errno(s, "sync what holds");
+		not_synced(s, p);
 }
 
 /* Whether it may have changed the root, now or before a crash, and must not be answered before a sync. */

@@ -206,3 +206,11 @@ int trash_undo(const struct trashing *t, const struct places *p)
 	trash_remove_entry(t, p);
 	return 0;
 }
+
+int trash_undo_restore(const struct trashing *t, const struct places *p)
+{
+	_cleanup_fd_ int fd = trash_open_entry(t, p);
+	const char *name;
+	int to = trash_origin(t, &name);
+	return fd < 0 ? -1 : place_move_known(to, name, fd, PATH_TREE, t->want, PATH_REST);
+}

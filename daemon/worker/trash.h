@@ -42,6 +42,8 @@ int trash_prepare(struct trashing *, const struct places *, struct failure *);
 int trash_move(struct trashing *, const struct places *, struct failure *);
 /* The rename back, and the entry away. */
 int trash_undo(const struct trashing *, const struct places *);
+/* The same of a restore: into the entry again, which is still there. */
+int trash_undo_restore(const struct trashing *, const struct places *);
 
 /* Its entry, which holds PATH_TREE; -1. */
 int trash_open_entry(const struct trashing *, const struct places *);
