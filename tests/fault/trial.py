@@ -139,7 +139,7 @@ class Trial:
         stage, trash = house.root / ".venvd/stage", house.root / ".venvd/trash"
         # Or an entry of the trash that its tree has not come into.
         empty = trash.exists() and any(not (entry / "tree").exists() for entry in trash.iterdir())
-        if (answer != "done" and (left or empty) or stage.exists() and any(stage.iterdir())
+        if (answer != "done" and left or empty or stage.exists() and any(stage.iterdir())
                 or "the root could not be looked through" in house.daemon.log()):
             self.house.daemon.kill()
             self.house.again()
@@ -302,7 +302,8 @@ class Start(Trial):
         house.state.daemon = 0
         try:
             house.start()
-            house.dead(wait=0.06)
+            if not house.state.fired:
+                house.dead(wait=0.06)
         except Violation as e:
             if not house.state.fired:
                 raise Violation(f"a start in which nothing has failed: {e}") from None
