@@ -37,7 +37,7 @@ import tempfile
 import time
 
 import variants
-from house import DAEMON, ERRNO, KILL_AFTER, KILL_BEFORE, ORDER, RESIDENT, TOP, House, Violation, build_shim
+from house import CLIENT, DAEMON, ERRNO, KILL_AFTER, KILL_BEFORE, ORDER, RESIDENT, TOP, House, Violation, build_shim
 from operations import FIRST, OPERATIONS, create
 from trial import Children, Client, End, Listing, Memory, Start, StartMemory, Trial
 
@@ -156,27 +156,28 @@ def children(bench, every):
             bench.attempt("children", trial.run, call, f"{name} from there on", ERRNO, getattr(errno, name), persists=True)
 
 
+CREATES = ["create", "create in place"]
+OTHERS = ["list", "start", "venvctl create", "venvctl list"]    # that only memory is refused to
 WHO = {"daemon": DAEMON, "resident worker": RESIDENT, "worker of an order": ORDER}
 
 
 def memory(bench, every):
-    """Of who is named; a create and a list both."""
-    for trial, word in ((Memory(bench.house, bench.work.operation), bench.work.operation), (Listing(bench.house), "list"),
-                        (StartMemory(bench.house), "start")):
-        for name, who in WHO.items():
-            bench.calls = calls = trial.count(who)
-            bench.counts[f"allocations of {word}, {name}"] = calls
-            for call in bench.points(calls, every):
-                for persists in (False, True):
-                    bench.attempt("memory", trial.run, call, f"{word}, {name}, {'from there on' if persists else 'once'}", who,
-                                  persists)
-    for verb in Client.WORDS:
-        trial = Client(bench.house, verb)
-        bench.calls = calls = trial.count()
-        bench.counts[f"allocations of venvctl {verb}"] = calls
+    """Of each program that has a part in it."""
+    what = bench.work.operation
+    if what.startswith("venvctl"):
+        trial, programs = Client(bench.house, what.split()[1]), {"venvctl": CLIENT}
+    else:
+        trial = Listing(bench.house) if what == "list" else StartMemory(bench.house) if what == "start" else Memory(bench.house, what)
+        programs = WHO
+    everything = 0
+    for name, who in programs.items():
+        bench.calls = calls = trial.count(who)
+        everything += calls
+        bench.counts[f"allocations of {name}"] = calls
         for call in bench.points(calls, every):
             for persists in (False, True):
-                bench.attempt("memory", trial.run, call, f"venvctl {verb}, {'from there on' if persists else 'once'}", persists)
+                bench.attempt("memory", trial.run, call, f"{name}, {'from there on' if persists else 'once'}", who, persists)
+    bench.calls = everything
 
 
 # part -> (what, of which operations, every so manieth call in full, and in the short form)
@@ -188,7 +189,7 @@ PARTS = {
     "end": (end, ["create", "delete"], 1, 29),
     "checkpoint": (checkpoint, ["create", "delete", "protect"], 1, 97),
     "children": (children, ["create in place", *FIRST], 1, 997),
-    "memory": (memory, ["create", "create in place"], 1, 997),
+    "memory": (memory, [*CREATES, *OTHERS], 1, 997),
 }
 
 
@@ -230,7 +231,7 @@ def bites(name, build, shim, every):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--short", action="store_true", help="some points of each operation")
-    parser.add_argument("--only", action="append", metavar="OPERATION", choices=[*OPERATIONS, *FIRST])
+    parser.add_argument("--only", action="append", metavar="OPERATION", choices=[*OPERATIONS, *FIRST, *OTHERS])
     parser.add_argument("--part", action="append", choices=[*PARTS, "variants"])
     parser.add_argument("--every", type=int, help="only every so manieth call of each part")
     parser.add_argument("--seed", type=int, default=None, help="which of the points are taken where not all are")
@@ -248,7 +249,8 @@ def plan(options, binary, shim, seed):
             if options.only and operation not in options.only or options.short and "with pip" in operation:
                 continue
             every_now = options.every or (short if options.short else every)
-            work.append(Work(part, operation, every_now, binary, shim, seed))
+            slices = 4 if operation == "start" else 1       # it has the most points, and whoever is idle takes some
+            work += [Work(part, operation, every_now * slices, binary, shim, seed + i * every_now) for i in range(slices)]
     if options.short and not options.part:
         rest = [w for w in work if w.part != "kills"]
         work = [w for w in work if w.part == "kills"] + rest[seed % 4::4]

@@ -525,16 +525,16 @@ class Client(Trial):
         self.done = done
         return "done" if done.returncode == 0 else None
 
-    def count(self):
-        calls = super().count(who=CLIENT, memory=True)
+    def count(self, who):
+        calls = super().count(who=who, memory=True)
         self.said = self.done.stdout
         return calls
 
-    def run(self, call, persists):
+    def run(self, call, who, persists):
         house = self.house
         self.prepare()
         resources = house.resources()
-        house.arm(call, ERRNO, 0, who=CLIENT, persists=persists, memory=True)
+        house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
         answer = self.do()
         fired = house.state.fired
         house.disarm()
