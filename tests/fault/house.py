@@ -164,14 +164,20 @@ class House:
         return " < ".join(place for place in places[:24] if place)
 
 
-def digest(path):
-    return hashlib.sha256(json.dumps(tree(path), sort_keys=True).encode()).hexdigest()[:12]
+def its_own(path, links, **which):
+    """links: or else a Python that could not make one has copied itself, and that is as good."""
+    found = tree(path, **which)
+    return {name: ("program", 0, "") if name.startswith("bin/python") and not links else what for name, what in found.items()}
 
 
-def shape(path):
+def digest(path, links=True):
+    return hashlib.sha256(json.dumps(its_own(path, links), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def shape(path, links=True):
     """Names and kinds, without bytecode: that of pip holds the time at which it was made, and Python does without what
     it could not write."""
-    found = sorted((name, kind) for name, (kind, _, _) in tree(path, without=("__pycache__",)).items())
+    found = sorted((name, kind) for name, (kind, _, _) in its_own(path, links, without=("__pycache__",)).items())
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
 
