@@ -43,8 +43,8 @@ static bool version_fits(const char *wanted, const char *version)
 
 static bool same_file(const char *one, const char *other)
 {
-	_cleanup_free_ char *a = one ? realpath(one, NULL) : NULL;
-	_cleanup_free_ char *b = other ? realpath(other, NULL) : NULL;
+	_cleanup_free_ char *a = one ? xrealpath(one) : NULL;
+	_cleanup_free_ char *b = other ? xrealpath(other) : NULL;
 	return a && b && strcmp(a, b) == 0;
 }
 

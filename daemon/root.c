@@ -131,7 +131,7 @@ static struct root *root_new(const char *path, int fd)
 {
 	struct root *root = xcalloc(1, sizeof(*root));
 	root->path = xstrdup(path);
-	root->real = fd >= 0 ? realpath(path, NULL) : NULL;
+	root->real = fd >= 0 ? xrealpath(path) : NULL;
 	root->fd = fd;
 	root->state_fd = root->lock_fd = root->start_fd = -1;
 	struct stat st;

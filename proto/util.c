@@ -55,6 +55,16 @@ void *xreallocarray(void *p, size_t count, size_t size)
 	return p;
 }
 
+char *xrealpath(const char *path)
+{
+	char *real = realpath(path, NULL);
+
+	/* To go on without it would be to say that there is no link. */
+	if (!real && errno == ENOMEM)
+		out_of_memory();
+	return real;
+}
+
 void *xrealloc(void *p, size_t size)
 {
 	return xreallocarray(p, size, 1);

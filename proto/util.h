@@ -29,6 +29,7 @@ char *xstrdup(const char *s);              /* NULL gives NULL */
 char *xstrndup(const char *s, size_t n);
 char *xasprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
 char *xvasprintf(const char *fmt, va_list) PRINTF_LIKE(1, 0);
+char *xrealpath(const char *path);         /* NULL with errno for any other reason */
 
 static inline void cleanup_free(void *p) { free(*(void **)p); }
 static inline void cleanup_fd(int *fd) { if (*fd >= 0) close(*fd); }

@@ -23,7 +23,7 @@ bool base_is_environment(const char *dir)
 /* As its bin/python or its pyvenv.cfg name it; owned or NULL. */
 static char *read_base(const char *dir)
 {
-	_cleanup_free_ char *real = realpath(dir, NULL);
+	_cleanup_free_ char *real = xrealpath(dir);
 	char *slash = real ? strrchr(real, '/') : NULL;
 	if (!slash || !slash[1])
 		return NULL;

@@ -60,7 +60,7 @@ void image_question(const struct interpreter *i, struct model_question *ret, cha
 	const char *base = json_string_value(json_object_get(i->facts, "baseExecutable"));
 	const char *executable = json_string_value(json_object_get(i->facts, "executable"));
 	executable = executable && *executable ? executable : i->executable;
-	*ret_real = realpath(executable, NULL);
+	*ret_real = xrealpath(executable);
 	*ret = (struct model_question){
 		.executable = executable, .base_executable = base && *base ? base : executable,
 		.executable_real = *ret_real ? *ret_real : executable,

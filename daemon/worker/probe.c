@@ -304,7 +304,7 @@ int probe_ask(const char *path, const struct caller *caller, int timeout_ms, str
 /* The Debian package that completes an interpreter which Debian installed; NULL for any other. */
 static char *debian_package(const struct interpreter *i)
 {
-	_cleanup_free_ char *real = realpath(i->path, NULL);
+	_cleanup_free_ char *real = xrealpath(i->path);
 	if (!real || strncmp(real, "/usr/bin/", 9) != 0 || access("/etc/debian_version", F_OK) < 0)
 		return NULL;
 	if (strcmp(i->implementation, "pypy") == 0)

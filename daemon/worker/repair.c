@@ -213,7 +213,7 @@ static void add_cfg(struct repair *r, const struct interpreter *i, struct moving
 	if (place_read(r->source.fd, "pyvenv.cfg", LIMIT_CFG_BYTES, &cfg, &st) < 0 || cfg.len == 0)
 		return;
 	_cleanup_free_ char *home = xstrndup(i->path, (size_t)(strrchr(i->path, '/') - i->path));
-	_cleanup_free_ char *real = realpath(i->path, NULL);
+	_cleanup_free_ char *real = xrealpath(i->path);
 	_cleanup_free_ char *info = version_info(&cfg, i);
 	const char *prefix = json_string_value(json_object_get(i->facts, "basePrefix"));
 	const struct pyvenv_value values[] = {

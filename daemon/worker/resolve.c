@@ -242,7 +242,7 @@ static int resolve_environment(struct question *q)
 	snprintf(dir, sizeof(dir), "/proc/self/fd/%d", fd);
 	if (fd < 0 || !base_is_environment(dir))
 		return NEXT;
-	_cleanup_free_ char *path = realpath(dir, NULL);
+	_cleanup_free_ char *path = xrealpath(dir);
 	return path ? take_base(q, path, "environment", q->text) : NEXT;
 }
 

@@ -108,7 +108,7 @@ static int ask_module(struct search_state *s, struct virtualenv *ret, struct fai
 static int ask_file(struct search_state *s, const char *path, struct virtualenv *ret, struct failure *f)
 {
 	_cleanup_failure_ struct failure unfit = { 0 };
-	char *real = realpath(path, NULL);
+	char *real = xrealpath(path);
 	bool again = !real || s->count == ASKED_MAX;
 	for (size_t i = 0; !again && i < s->count; i++)
 		again = strcmp(s->asked[i], real) == 0;
