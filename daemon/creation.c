@@ -188,14 +188,20 @@ static void creation_restore(struct creation *c)
 }
 
 /* Its row stays. With INTENT_CREATE the next start tries again, and adopts nothing half-made. */
-static void creation_leave_broken(struct creation *c, enum environment_intent intent)
+static void creation_leave_broken(struct creation *c, enum environment_intent intent, store_done_fn *done)
 {
 	struct environment *env = c->op.env;
 	env->intent = intent;
 	word_set(&env->problem, intent == INTENT_NONE ? "nothing is left of it: its rebuilding failed" :
 	    "its creation failed, and what was made could not be taken away");
 	index_set_state(c->op.venvd->index, env, STATE_BROKEN);
-	store_put(c->op.venvd->store, env, NULL, NULL);
+	store_put(c->op.venvd->store, env, done, c);
+}
+
+static void creation_left(bool ok, void *arg)
+{
+	(void)ok;               /* a full disk: the store keeps it for later */
+	creation_answer_error(arg);
 }
 
 static void creation_discarded(enum error_code code, const json_t *result, void *arg)
@@ -209,8 +215,7 @@ static void creation_discarded(enum error_code code, const json_t *result, void 
 	log_error("what was made of '%s' could not be taken away: %s", env->name,
 	    job_reason(code, result));
 	operation_take_back(&c->op);
-	creation_leave_broken(c, INTENT_CREATE);
-	creation_answer_error(c);
+	creation_leave_broken(c, INTENT_CREATE, creation_left); /* before the answer: as it was, the row would keep it */
 }
 
 /* What has been left of one that is not ours to take away. */
@@ -242,7 +247,7 @@ static void creation_looked(enum error_code code, const json_t *result, void *ar
 		store_drop(v->store, env->id, NULL, NULL, NULL);
 		index_remove(v->index, env);
 	} else if (!c->found) {
-		creation_leave_broken(c, INTENT_NONE);
+		creation_leave_broken(c, INTENT_NONE, NULL);
 	} else {
 		env->intent = INTENT_NONE;
 		index_set_state(v->index, env, env->state);

@@ -50,6 +50,14 @@ static void cloning_taken_away(struct cloning *c)
 	cloning_end(c);
 }
 
+static void cloning_left(bool ok, void *arg)
+{
+	struct cloning *c = arg;
+	(void)ok;               /* a full disk: the store keeps it for later */
+	operation_failed(&c->relocation.op);
+	cloning_end(c);
+}
+
 static void cloning_discarded(enum error_code code, const json_t *result, void *arg)
 {
 	struct cloning *c = arg;
@@ -59,13 +67,13 @@ static void cloning_discarded(enum error_code code, const json_t *result, void *
 		cloning_taken_away(c);
 		return;
 	}
-	/* It is whole if it is there, and the next start keeps it. */
+	/* It may be whole; but who has been told that it failed does not want it. The next start tries again. */
 	log_error("the copy '%s' could not be taken away: %s", env->name, job_reason(code, result));
 	operation_take_back(op);
 	word_set(&env->problem, "its creation failed, and what was made could not be taken away");
+	env->intent = INTENT_CREATE;
 	index_set_state(op->venvd->index, env, STATE_BROKEN);
-	operation_failed(op);
-	cloning_end(c);
+	store_put(op->venvd->store, env, cloning_left, c);
 }
 
 static void cloning_undo(struct relocation *m)
