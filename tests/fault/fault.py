@@ -144,10 +144,10 @@ def checkpoint(bench, every):
 
 
 def children(bench, every):
-    """Thousands of calls, and seconds each, where pip is installed: a dozen of them."""
+    """Thousands of calls, and seconds each, where a real pip is installed: a dozen of them."""
     trial = Children(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
-    for call in bench.points(calls, max(every, calls // 12 if calls > 100 else 1)):
+    for call in bench.points(calls, max(every, calls // 12 if "with pip" in bench.work.operation else 1)):
         for mode, word in KILLS:
             bench.attempt("children", trial.run, call, word, mode)
         bench.attempt("children", trial.run, call, "killed after it, and the daemon", KILL_AFTER, 0, True)
@@ -249,7 +249,7 @@ def plan(options, binary, shim, seed):
             if options.only and operation not in options.only or options.short and "with pip" in operation:
                 continue
             every_now = options.every or (short if options.short else every)
-            slices = 4 if operation == "start" else 1       # it has the most points, and whoever is idle takes some
+            slices = 4 if part == "memory" and operation in ("create", "start") else 1      # whoever is idle takes some
             work += [Work(part, operation, every_now * slices, binary, shim, seed + i * every_now) for i in range(slices)]
     if options.short and not options.part:
         rest = [w for w in work if w.part != "kills"]

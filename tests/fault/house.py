@@ -21,7 +21,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP / "tests" / "e2e"), str(TOP / "tests" / "conformance")]
 
-from conftest import Daemon  # noqa: E402
+from conftest import Closed, Daemon  # noqa: E402
 from helpers import children, tree  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
@@ -79,6 +79,13 @@ class House:
             select.select([fd], [], [], wait)
             os.close(fd)
         return self.daemon.process.poll()
+
+    def answers(self):
+        try:
+            self.daemon.call("Status")
+        except (Closed, OSError):
+            return False
+        return True
 
     def again(self):
         """Another daemon after one that is gone."""

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 from house import PYTHON, Violation
-from helpers import tree
+from helpers import rebuilt_python, tree
 
 IN_PLACE = {"environment": {"SOURCE_DATE_EPOCH": "1700000000"}}
 ASIDE = ".venvd-repair"
@@ -164,6 +164,39 @@ class Repaired:
             raise Violation(f"'{ASIDE}' is {'' if (house.root / 'a' / ASIDE).exists() else 'not '}there, told is {findings}")
 
 
+# --- with pip ---
+
+# What ensurepip does, but of a pip that takes milliseconds: a package, its metadata, its scripts, its bytecode.
+SMALL_PIP = r"""
+import base64, compileall, hashlib, os, sys, sysconfig
+site, scripts = sysconfig.get_path("purelib"), sysconfig.get_path("scripts")
+files = {"pip/__init__.py": "__version__ = '1.0'\n", "pip/__main__.py": "print('pip 1.0')\n",
+         "pip-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: pip\nVersion: 1.0\n",
+         "pip-1.0.dist-info/INSTALLER": "pip\n"}
+for name in ("pip", "pip3", "pip%d.%d" % sys.version_info[:2]):
+    files[os.path.relpath(os.path.join(scripts, name), site)] = "#!%s\nimport pip.__main__\n" % sys.executable
+record = ""
+for name, text in files.items():
+    path = os.path.join(site, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.replace(path + ".new", path)
+    if os.path.dirname(path) == scripts:
+        os.chmod(path, 0o755)
+    digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).decode().rstrip("=")
+    record += "%s,sha256=%s,%d\n" % (name, digest, len(text))
+with open(os.path.join(site, "pip-1.0.dist-info/RECORD"), "w") as f:
+    f.write(record + "pip-1.0.dist-info/RECORD,,\n")
+compileall.compile_dir(os.path.join(site, "pip"), quiet=1)
+"""
+
+
+def python_with_small_pip(house):
+    exe = house.top / "python" / "bin" / os.path.basename(os.path.realpath(PYTHON))
+    return exe if exe.exists() else rebuilt_python(PYTHON, house.top / "python", SMALL_PIP)
+
+
 SEARCH = {"path": "/usr/bin:/bin"}
 
 OPERATIONS = {
@@ -193,6 +226,8 @@ OPERATIONS = {
 # With all that a root needs for its first environment made by the same call.
 FIRST = {
     "first create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
+    "first create, with a small pip": (nothing, "Create", {"name": "x"}),
+    "in place, with a small pip": (nothing, "Create", {"name": "x", "caller": IN_PLACE}),
     "first create, with pip": (nothing, "Create", {"name": "x", "python": PYTHON}),
     "in place, with pip": (nothing, "Create", {"name": "x", "python": PYTHON, "caller": IN_PLACE}),
 }

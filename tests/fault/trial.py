@@ -15,7 +15,7 @@ import time
 from conftest import Closed, Daemon, VarlinkError
 from house import (CHILD, CLIENT, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape,
                    stage_is_empty)
-from operations import ASIDE, FIRST, OPERATIONS, Repaired, create, nothing, one
+from operations import ASIDE, FIRST, OPERATIONS, Repaired, create, nothing, one, python_with_small_pip
 
 # Of these the daemon ends itself, and looks at the disk when it is started again: it is never tried twice.
 SYNCS = {"fsync", "fdatasync", "syncfs", "sync_file_range", "pwrite", "pwrite64", "write", "ftruncate", "ftruncate64"}
@@ -32,7 +32,7 @@ class Trial:
     def __init__(self, house, operation):
         self.house, self.operation = house, operation
         self.setup, self.method, self.parameters = (OPERATIONS | FIRST)[operation]
-        self.of = shape if "with pip" in operation else digest
+        self.of = shape if "pip" in operation else digest
         self.number, self.reason, self.answered = 0, None, 0
         self.one_by_one = operation == "trash empty"    # and it promises no more
         self.repaired = Repaired(operation) if self.method == "Repair" else None
@@ -55,8 +55,10 @@ class Trial:
         self.request = {**self.parameters}
         if "path" in self.request:
             self.request["path"] = str(self.house.top / self.request["path"])
+        if "small pip" in self.operation:
+            self.request["python"] = str(python_with_small_pip(self.house))
         if self.method != "EmptyTrash":
-            self.request["requestId"] = f"{self.operation}-{os.getpid()}-{self.number}-{time.time_ns()}"
+            self.request["requestId"] = f"{os.getpid()}-{self.number}-{time.time_ns()}"
         assert daemon.process.poll() is None
 
     def clean(self):
@@ -72,7 +74,7 @@ class Trial:
     def do(self):
         """'done', the error's name, or None: no answer."""
         connection = self.house.daemon.connect()
-        connection.socket.settimeout(DEADLINE)
+        connection.socket.settimeout(DEADLINE * (5 if "with pip" in self.operation else 1))
         try:
             connection.call(self.method, **self.request)
             return "done"
@@ -409,8 +411,8 @@ class Memory(Trial):
 
     def judge(self, answer, resources, persists):
         house = self.house
-        # Whoever has met it may be a moment away from its end.
-        status = house.dead(wait=5 if answer is None else 1 if house.state.fired == house.daemon.pid else 0.02)
+        # Whoever has met it may be a moment away from its end; who answers is not.
+        status = house.dead(wait=5 if answer is None or not house.answers() else 0)
         house.workers_died_well()
         if status is not None:
             house.died_well(status)

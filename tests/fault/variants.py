@@ -28,10 +28,10 @@ VARIANTS = {
         "repair, a copy", "daemon/worker/repair.c",
         "\treturn turn(a) - turn(b);\n",
         "\treturn turn(b) - turn(a);\n"),
-    "a delete elsewhere that is believed": (
+    "a delete that stays done although it was taken back": (
         "delete, elsewhere", "daemon/seen.c",
-        "\tif (there && (env->intent == INTENT_DELETE || purge))\n",
-        "\tif (there && purge)\n"),
+        "\tif (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)\n",
+        "\tif (env->intent == INTENT_PURGE)\n"),
     "a clone before its row": (
         "clone", "daemon/method_clone.c",
         "\toperation_put(&c->op, cloning_row_on_disk, c);\n",
