@@ -13,8 +13,7 @@ import subprocess
 import time
 
 from conftest import Closed, Daemon, VarlinkError
-from house import (CHILD, CLIENT, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape,
-                   stage_is_empty)
+from house import CHILD, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape, stage_is_empty
 from operations import ASIDE, FIRST, OPERATIONS, Repaired, create, nothing, one, python_with_small_pip
 
 # Of these the daemon ends itself, and looks at the disk when it is started again: it is never tried twice.
