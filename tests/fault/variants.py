@@ -33,9 +33,9 @@ VARIANTS = {
         "\tif (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)\n",
         "\tif (env->intent == INTENT_PURGE)\n"),
     "a clone before its row": (
-        "clone", "daemon/method_clone.c",
-        "\toperation_put(&c->op, cloning_row_on_disk, c);\n",
-        "\tcloning_row_on_disk(true, c);\n"),
+        "clone", "daemon/relocation.c",
+        "\toperation_put(&m->op, relocation_row_on_disk, m);\n",
+        "\trelocation_row_on_disk(true, m);\n"),
     "a restore before its request": (
         "restore", "daemon/method_delete.c",
         "\tif (operation_is_remembered(&b->op))\n"
