@@ -153,8 +153,9 @@ static bool has_activated(const struct inuse *q, struct program *p)
 /* The absolute path without '//', '.' and '..', by its text alone. */
 static void straighten(char *path)
 {
-	char *out = path, *rest = path, *part;
-	while ((part = strsep(&rest, "/"))) {
+	char *out = path, *rest = path;
+	do {
+		const char *part = strsep(&rest, "/");
 		if (strcmp(part, "..") == 0) {
 			while (out > path && *--out != '/')
 				;
@@ -164,7 +165,7 @@ static void straighten(char *path)
 			memmove(out, part, len);
 			out += len;
 		}
-	}
+	} while (rest);
 	*out = '\0';
 }
 

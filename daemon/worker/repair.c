@@ -151,7 +151,7 @@ static const char *version_of(const char *name)
 static void follow_python(int bin_fd, char ret[NAME_MAX + 1])
 {
 	char target[NAME_MAX + 1];
-	strcpy(ret, "python");
+	memcpy(ret, "python", sizeof("python"));
 	for (int hop = 0; hop < HOPS_MAX; hop++) {
 		ssize_t n = readlinkat(bin_fd, ret, target, sizeof(target) - 1);
 		if (n <= 0 || memchr(target, '/', (size_t)n))
