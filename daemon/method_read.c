@@ -199,7 +199,8 @@ static const struct environment *prompt_by_path(const struct venvd *v, const cha
 			continue;
 		name += strspn(name, "/");
 		_cleanup_free_ char *component = xstrndup(name, strcspn(name, "/"));
-		return index_get(v->index, component);
+		const struct environment *env = index_get(v->index, component);
+		return env != NULL && env->location == NULL ? env : NULL;       /* one elsewhere is not what has its name here */
 	}
 	return index_get_location(v->index, path);
 }

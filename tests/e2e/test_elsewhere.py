@@ -397,3 +397,10 @@ def test_a_directory_has_one_name(daemon, root, tmp_path):
     assert daemon.call("Create", name="q", path=f"{tmp_path}/q/", withoutPip=True, requestId="1")["environment"] == made["environment"]
     trashed = daemon.call("Delete", name="q")["environment"]["path"]
     assert os.path.isdir(trashed)
+
+
+def test_a_path_in_the_root_is_not_in_one_elsewhere(daemon, root, tmp_path):
+    create(daemon, "b", path=str(tmp_path / "project"))
+    wire.fake_environment(root, "b", prompt="another")
+    assert daemon.call("Prompt", path=f"{tmp_path}/project/bin")["name"] == "b"
+    assert fails(daemon, "Prompt", path=f"{root}/b/bin").name == "NoSuchEnvironment"
