@@ -62,6 +62,7 @@ struct watch {
 	json_t *into;           /* ids of those that are to be looked into, whatever the root says */
 	struct bases *bases;
 	TAILQ_HEAD(deferrals, deferred) deferred;
+	size_t deferred_count;
 };
 
 static const int64_t again_us[] = { 200000, 1000000, 5000000, 30000000 };
@@ -79,6 +80,7 @@ static void watch_go_on(struct watch *w, bool ends)
 	struct deferrals all = TAILQ_HEAD_INITIALIZER(all);
 	struct deferred *d, *next;
 	TAILQ_CONCAT(&all, &w->deferred, entry);
+	w->deferred_count = 0;
 	for (d = TAILQ_FIRST(&all); d != NULL; d = next) {
 		next = TAILQ_NEXT(d, entry);
 		request_on_gone(d->request, NULL, NULL);
@@ -458,6 +460,7 @@ static void watch_client_gone(struct request *r, void *arg)
 	if (request_string(r, "requestId") != NULL)
 		return;
 	TAILQ_REMOVE(&d->watch->deferred, d, entry);
+	d->watch->deferred_count--;
 	free(d);
 	request_error(r, ERROR_CANCELLED, NULL);
 }
@@ -471,9 +474,15 @@ bool watch_defer(struct watch *w, const char *name, struct request *r, void (*fn
 	bool all = w->rescan || (w->looking && w->scanning);
 	if (!all && json_object_get(w->dirty, name) == NULL && json_object_get(w->attempts, name) == NULL)
 		return false;
+	/* Calls that want no answer wait without a connection that would be counted. */
+	if (w->deferred_count >= LIMIT_SHORT_ORDERS) {
+		request_error(r, ERROR_BUSY, job_refused(name));
+		return true;
+	}
 	struct deferred *d = xcalloc(1, sizeof(*d));
 	*d = (struct deferred){ .watch = w, .request = r, .fn = fn };
 	TAILQ_INSERT_TAIL(&w->deferred, d, entry);
+	w->deferred_count++;
 	request_on_gone(r, watch_client_gone, d);
 	if (!w->looking)
 		timer_set(w->timer, 0);

@@ -184,6 +184,24 @@ def test_removed_behind_many_others(settled, root):
         assert c.result(c.receive())["environment"]["state"] == "ready"
 
 
+def test_many_wait_for_one_look(settled, root):
+    """Calls that want no answer, too, are counted: LIMIT_SHORT_ORDERS is 1024."""
+    worker = resident(settled.pid)
+    os.kill(worker, signal.SIGSTOP)
+    call = {"name": "a", "python": PYTHON, "withoutPip": True}
+    try:
+        shutil.rmtree(root / "a")
+        with settled.connect() as c:
+            for _ in range(1024):
+                c.send("Create", call, oneway=True)
+            with pytest.raises(VarlinkError) as e:
+                c.call("Create", **call)
+            assert e.value.name == "Busy"
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    soon(lambda: state(settled, "a") == "ready" and (root / "a/pyvenv.cfg").exists())
+
+
 def test_made_while_much_is_waiting(start, root, tmp_path):
     """As much work in the background as may wait there: one look more is not refused."""
     daemon = start(root, "-o", "jobs-running=1", "-o", "jobs-queued=1", "-o", "trash-retention=1")
