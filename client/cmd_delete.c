@@ -35,6 +35,7 @@ struct deletion {
 	bool pattern;           /* one of the given was one */
 	struct names names;     /* patterns expanded */
 	struct names done;
+	size_t forgotten;       /* of which there was only the memory */
 	size_t matched;         /* what the pattern under way has found */
 };
 
@@ -193,6 +194,17 @@ static int print_dry_run(struct session *s, struct deletion *d)
 	return status;
 }
 
+/* Of one that was missing there is nothing in the trash. */
+static void took_away(struct deletion *d, const char *name, const char *state)
+{
+	if (!state || strcmp(state, "missing") != 0) {
+		names_add(&d->done, name);
+		return;
+	}
+	d->forgotten++;
+	talk_say("forgot '%s'; its directory was gone already", name);
+}
+
 static int delete_one(struct session *s, struct deletion *d, const char *name)
 {
 	json_auto_t *parameters = json_pack("{s:s}", "name", name);
@@ -209,7 +221,7 @@ static int delete_one(struct session *s, struct deletion *d, const char *name)
 	messages_in_use(xasprintf("venvctl delete --force%s %s", d->now ? " --now" : "", quoted));
 	if (session_change(s, "Delete", parameters, d->now ? LIMIT_CREATE_MS : 0, &a)) {
 		messages_warnings(a.parameters);
-		names_add(&d->done, name);
+		took_away(d, name, json_text(json_object_get(a.parameters, "environment"), "state"));
 		return EXIT_DONE;
 	}
 	if (a.end == CALL_OK && d->missing_ok &&
@@ -257,7 +269,7 @@ static int delete_all(struct session *s, struct deletion *d)
 			break;
 	}
 	report_deleted(d);
-	return failed > 0 && d->done.count > 0 ? EXIT_PARTLY : status;
+	return failed > 0 && d->done.count + d->forgotten > 0 ? EXIT_PARTLY : status;
 }
 
 static int delete_run(struct session *s, struct deletion *d)

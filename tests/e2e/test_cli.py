@@ -207,6 +207,20 @@ def test_call_of_what_changes_something(cli, root):
     assert cli("call", "Frob").returncode == 1 and not (root / ".venvd").exists()
 
 
+def test_delete_of_one_that_is_missing(cli, root):
+    """There is nothing to take back, and nobody is told so."""
+    for name in ("a", "b", "c"):
+        cli.create(name)
+    for name in ("a", "b"):
+        shutil.rmtree(root / name)
+    eventually(lambda: cli.good("list", "-q", "--state", "missing").stdout == "a\nb\n")
+    assert cli.good("delete", "a").stderr == "forgot 'a'; its directory was gone already\n"
+    done = cli("delete", "-y", "b", "none", "c")
+    assert done.returncode == 9 and "forgot 'b'" in done.stderr
+    assert "moved 'c' to the trash\nundo: venvctl restore c\n" in done.stderr
+    assert cli.names() == []
+
+
 def test_dry_run_of_what_is_not_deleted(cli, root):
     cli.create("a")
     (root / "link").symlink_to("/usr")
