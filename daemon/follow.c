@@ -84,6 +84,7 @@ struct following {
 	struct venvd *venvd;
 	json_t *wanted;         /* name of a directory -> id of the row that may be it */
 	json_t *found;          /* the same, of those that are */
+	json_t *follow;         /* the ids of those that do follow: they give up their names */
 	uint64_t asked;         /* since when somebody is looking at them (operation_moment()) */
 	void (*done)(void *arg);
 	void *arg;
@@ -94,6 +95,7 @@ static void follow_end(struct following *f)
 	f->done(f->arg);
 	json_decref(f->wanted);
 	json_decref(f->found);
+	json_decref(f->follow);
 	free(f);
 }
 
@@ -144,16 +146,6 @@ static void follow_frame(const char *kind, const json_t *frame, void *arg)
 	}
 }
 
-static bool follow_has(const struct following *f, const struct environment *env)
-{
-	const char *name;
-	json_t *id;
-	json_object_foreach(f->found, name, id)
-		if (strcmp(json_string_value(id), env->id) == 0)
-			return true;
-	return false;
-}
-
 /* Not what somebody has had since it was looked at; and not to the name of one that keeps it: that is somebody's by now, or
  * lies elsewhere. Of any other the directory is not there, for ours is. */
 static bool follow_may(const struct following *f, const char *name, const json_t *id)
@@ -162,7 +154,7 @@ static bool follow_may(const struct following *f, const char *name, const json_t
 	const struct environment *there = index_get(f->venvd->index, name);
 	if (env == NULL || operation_has_had(env, f->asked))
 		return false;
-	return there == NULL || there == env || follow_has(f, there) ||
+	return there == NULL || there == env || json_object_get(f->follow, there->id) != NULL ||
 	    (there->location == NULL && !operation_has_had(there, f->asked));
 }
 
@@ -172,11 +164,14 @@ static void follow_leave_out(struct following *f)
 	const char *name;
 	json_t *id;
 	void *next;
+	json_object_foreach(f->found, name, id)
+		json_object_set_new(f->follow, json_string_value(id), json_true());
 	for (bool changed = true; changed;) {
 		changed = false;
 		json_object_foreach_safe(f->found, next, name, id) {
 			if (follow_may(f, name, id))
 				continue;
+			json_object_del(f->follow, json_string_value(id));
 			json_object_del(f->found, name);
 			changed = true;
 		}
@@ -192,7 +187,7 @@ static void follow_rename(struct following *f)
 	follow_leave_out(f);
 	json_object_foreach(f->found, name, id) {
 		struct environment *there = index_get(v->index, name);
-		if (there != NULL && !follow_has(f, there)) {
+		if (there != NULL && json_object_get(f->follow, there->id) == NULL) {
 			store_drop(v->store, there->id, NULL, NULL, NULL);
 			index_remove(v->index, there);
 		}
@@ -226,7 +221,7 @@ static void follow_looked(enum error_code code, const json_t *result, void *arg)
 void follow_begin(struct venvd *v, struct entries *names, void (*done)(void *arg), void *arg)
 {
 	struct following *f = xcalloc(1, sizeof(*f));
-	*f = (struct following){ v, json_object(), json_object(), operation_moment(), done, arg };
+	*f = (struct following){ v, json_object(), json_object(), json_object(), operation_moment(), done, arg };
 	follow_look(f, names);
 	json_t *targets = json_array();
 	const char *name;
