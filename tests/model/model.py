@@ -54,9 +54,6 @@ DEFECTS = {
     "a removal for good before its row": (
         "daemon/retention.c", "\tstore_put(r->venvd->store, env, purge_intent_on_disk, p);\n",
         "\tpurge_intent_on_disk(true, p);\n"),
-    "a restore whose row stays with the one that gave way": (
-        "daemon/reconcile.c", "\tif ((there != NULL && (settled || there->unseen || there->location != NULL)) || ",
-        "\tif (there != NULL || settled || "),
     "a trash that lets go after three weeks": (
         "daemon/retention.c", "\tenv->expires_at = env->deleted_at + ", "\tenv->expires_at = env->deleted_at + 3 * "),
     **{name: variants.VARIANTS[name][1:] for name in ("a claim before its row", "a delete without its row")},

@@ -25,6 +25,7 @@ LEAVING = "it is being removed for good"        # said of what is in the trash's
 # The row that says of an answered rename or restore that it is over follows the answer; of a directory that is carried away in
 # between nobody knows its name any more.
 TAKING = {"remove", "replace", "carry"}
+RETURNING = {"move", "swap"}    # and of one that gets its old name again, whether it ever had the new one
 REQUESTS = 24                           # as many calls are remembered here
 # About as many calls that change something does one take that is not refused.
 REACH = {"create": 30, "create_elsewhere": 18, "recreate": 45, "delete": 12, "purge": 40, "restore": 8, "restore_as": 44,
@@ -46,8 +47,8 @@ class Session:
         self.requests = []
         self.number = 0
         self.soft = set()           # labels of what was adopted, and whose row may not be on the disk yet
-        self.fresh = False          # what was done last has a row that may not say so yet
-        self.taken = False          # and its directory was taken away
+        self.fresh = set()          # methods of what was done last, whose rows may not say so yet
+        self.taken = False          # and a directory was taken away
         self.full_disk = False
         self.counts = {}
 
@@ -189,8 +190,8 @@ class Session:
     def _done(self, op, reply):
         if op.method not in ("Restore", "EmptyTrash"):
             self.soft = set()       # what nobody waits for goes along with what somebody does
-            self.taken = self.fresh = False
-        self.fresh = self.fresh or op.method in ("Create", "Recreate", "Restore", "Rename", "Clone")
+            self.taken, self.fresh = False, set()
+        self.fresh = self.fresh | {op.method}
         row = reply.get("environment") or ({"id": ""} if op.method == "Delete" else None)
         self._remember(op, row)
 
@@ -238,6 +239,8 @@ class Session:
         finally:
             second.close()
         worlds = [w for order in ((0, 1), (1, 0)) for w in self._orders([(ops[i], *answers[i]) for i in order])]
+        if ops[0].parameters.get("now") and ops[0].parameters == ops[1].parameters and {a for a, _ in answers} == {"done"}:
+            worlds += self._orders([(ops[0], *answers[0])])     # in the trash: both hear that it is removed
         if not worlds:
             raise Violation(f"{[(o.method, o.wire(), a) for o, a in zip(ops, answers, strict=True)]} fits no order of the "
                             f"two; {self.world}")
@@ -302,7 +305,7 @@ class Session:
         self.house.ask(Op("Status", {}), connection)        # it is served, so what it says next comes before what we say
         connection.send(op.method, op.wire())
         connection.close()
-        self.fresh = True
+        self.fresh = self.fresh | {op.method}
         self.house.barrier()
         worlds = self._after(self.world, op, None, None)
         # Only what makes something is given up without its caller; what has an id never.
@@ -347,7 +350,7 @@ class Session:
             self.soft = set()
         self.requests = [r for r in self.requests if r.lasting]     # a full disk remembers nothing
         worlds = [w.started(self.house.now()) for w in worlds]
-        self.fresh = True
+        self.fresh = {"Restore"}
         self.house.again()
         self.house.quiet()
         chosen = self._settle(worlds, True, used)
@@ -366,8 +369,11 @@ class Session:
         before = self.world
         for i, hand in enumerate(hands):
             self.world = self.hands.do(self.world, f"{hand[0]}{self.number}.{i}", *hand) or self.world
-        self.world = self.world.unseen(before, self.house.now())
-        self._begin([self.world], self._used(self.world, before), how == "term")
+        known, now = [before], self.house.now()
+        soft = [e for e in before.live.values() if e.label in self.soft and e.state == "missing"]
+        if soft and how != "term":      # that they are may not have been written
+            known.append(before.put(*(e.but(state="ready") for e in soft)))
+        self._begin([self.world.unseen(b, now) for b in known], self._used(self.world, before), how == "term")
         self._seen(before)
 
     def crash(self, op, at, after, both):
@@ -444,8 +450,11 @@ class Session:
 
     def _taken(self, hands=()):
         """Before a kill: the rows that nobody waits for, where they will be missed."""
-        if self.taken or (self.fresh and TAKING & set(hands)):
+        if self.taken or self._takes(hands):
             self._tick(("Create", "purge"))
+
+    def _takes(self, hands):
+        return self.fresh and (TAKING & set(hands) or (RETURNING & set(hands) and self.fresh & {"Rename", "Restore"}))
 
     def worker(self):
         """The resident worker is killed while nothing is under way."""
@@ -456,7 +465,7 @@ class Session:
     def hand(self, kind, name, to, apt=False):
         after = self.hands.do(self.world, f"{kind}{self.number}", kind, name, to, apt)
         if after is not None:
-            self.taken = self.taken or (self.fresh and kind in TAKING)
+            self.taken = self.taken or self._takes([kind])
             before = self.world
             self.count(f"by hand: {kind}")
             self._settle(self._either(after), True, self._used(after, before))
@@ -481,7 +490,7 @@ class Session:
         thread = threading.Thread(target=lambda: result.append(self.house.ask(call)))
         thread.start()
         after = self.hands.do(self.world, f"{hand[0]}{self.number}", *hand)
-        self.taken = self.taken or (self.fresh and hand[0] in TAKING)
+        self.taken = self.taken or self._takes([hand[0]])
         thread.join()
         answer, reply = result[0]
         before = self.world
@@ -501,6 +510,8 @@ class Session:
         op = self.op("create", name, name, False)
         answer, reply = self.house.ask(op)
         self._settle(self._after(gone, op, answer, reply), True)
+        if answer == "done":
+            self._done(op, reply)
 
     def full(self, on):
         """Nothing that takes room succeeds any more; or it does again, at once, and the catalog catches up."""
@@ -516,9 +527,8 @@ class Session:
         house = self.house
         house.state.clock_us += by
         now = house.now()
-        # Whether one of these came to nothing when somebody was killed is told from the times of it and of the last delete.
-        self.requests = [r for r in self.requests if r.at + DAY > now and
-                         (r.at <= now or r.op.method not in ("Delete", "Restore"))]
+        # Whether one came to nothing when somebody was killed is told from its time and that of the last delete, or recreate.
+        self.requests = [r for r in self.requests if r.at <= now < r.at + DAY]
         if restart:
             self.restart("kill", [])
             return
@@ -536,7 +546,7 @@ class Session:
             answer, reply = self.house.ask(Op("Delete" if method == "purge" else method, {"name": "tick", **more}))
             if answer != "done":
                 raise Violation(f"{method} tick is answered {answer} {reply}")
-        self.taken = self.fresh = False
+        self.taken, self.fresh = False, set()
 
     def finish(self):
         """The end of a run: all of it once more, and nobody stays."""
