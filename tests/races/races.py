@@ -457,6 +457,9 @@ def targets(world, place):
         found.append(world.root / "victim")
     if place.endswith("/parent"):
         found.append(world.outside / "elsewhere")
+    if place.startswith(".venvd/stage/*/"):         # an entry of the pool, whose files are blanks to be written over
+        entries = (world.outside / ".venvd/pool" / world.fill_order["bucket"]).iterdir()
+        found += [p for e in entries if (p := e / place.removeprefix(".venvd/stage/*/")).is_dir()][:1]
     if place in ("b", ".venvd/stage/*"):
         found.append(world.outside / "empty")       # in which an interpreter would make one
     if place.endswith(("/bin", "/lib")):
