@@ -7,7 +7,7 @@
 #   make conformance    what is created beside what python -m venv creates, for every interpreter here
 #   make soak           a million calls, crowds, hostile clients, restarts under load
 #   make races          directories and links change places at every path call of the workers
-#   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something
+#   make fault          daemon and workers killed, and refused by the kernel, at every call that changes something; then make model
 #   make fuzz           each target of tests/fuzz, RUNS=10000000 times; goes on where it was stopped (RESTART=1: from the start)
 #   make model          random calls, changes by hand, restarts and kills, beside a model of what must be there
 #   make powercut       as root: the power is cut under a daemon at work, on ext4, xfs and btrfs
@@ -120,7 +120,11 @@ unit-programs: $(UNIT)
 include tests/fuzz/rules.mk
 generated: $(GENERATED)
 
-unit e2e bench conformance fault model powercut races soak lint check quickstart:
+fault:
+	@BUILD='$(BUILD)' tools/fault.sh
+	@BUILD='$(BUILD)' tools/model.sh
+
+unit e2e bench conformance model powercut races soak lint check quickstart:
 	@BUILD='$(BUILD)' tools/$@.sh
 
 fuzz:
