@@ -566,8 +566,14 @@ static void reconcile_open_frame(const char *kind, const json_t *frame, void *ar
 	size_t i;
 	json_t *found;
 	(void)kind;
-	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		seen_look(rec->venvd, found, 0);
+	json_array_foreach(json_object_get(frame, "environments"), i, found) {
+		const char *path = json_string_value(json_object_get(found, "name"));
+		const struct environment *row = path == NULL ? NULL : path[0] == '/' ?
+		    index_get_location(rec->venvd->index, path) : index_get(rec->venvd->index, path);
+		/* Who takes a creation back holds its row. */
+		if (path != NULL && (row == NULL || (row->intent != INTENT_CREATE && row->intent != INTENT_CLAIM)))
+			seen_look(rec->venvd, found, 0);
+	}
 }
 
 static void reconcile_open_done(enum error_code code, const json_t *result, void *arg)

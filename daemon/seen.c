@@ -141,10 +141,11 @@ void seen_drop(struct venvd *v, struct environment *env)
 void seen_look(struct venvd *v, const json_t *found, uint64_t asked)
 {
 	const char *kind = json_string_value(json_object_get(found, "kind"));
+	const char *name = json_string_value(json_object_get(found, "name"));
 	struct environment *env = seen_environment(v, found, asked);
 	bool lost = kind != NULL && strcmp(kind, "absent") == 0;
-	if (env == NULL && lost)
-		seen_not_again(v, json_string_value(json_object_get(found, "name")), asked);
+	if (env == NULL && lost && name != NULL)
+		seen_not_again(v, name, asked);
 	if (env == NULL || kind == NULL)
 		return;
 	/* The worker may have looked before somebody deleted, restored or made it; or he has only marked it. */
