@@ -15,6 +15,7 @@
 #include "index.h"
 #include "method.h"
 #include "request.h"
+#include "watch.h"
 
 struct watcher {
 	struct events *events;
@@ -210,7 +211,9 @@ void events_changed(struct events *e, const struct environment *env)
 
 static void events_index_changed(const struct environment *env, void *arg)
 {
-	events_changed(arg, env);
+	struct events *e = arg;
+	events_changed(e, env);
+	watch_changed(e->venvd->watch, env);
 }
 
 /* --- its life --- */

@@ -410,6 +410,22 @@ static void watch_due(void *arg)
 		watch_look_into_some(w);
 }
 
+static void watch_mark(struct watch *w, const char *name)
+{
+	if (json_object_size(w->dirty) >= LIMIT_WATCHED_NAMES)
+		w->rescan = true;
+	else
+		json_object_set_new(w->dirty, name, json_integer(0));
+}
+
+void watch_changed(struct watch *w, const struct environment *env)
+{
+	if (w == NULL || w->fd < 0 || env->location == NULL)
+		return;
+	watch_mark(w, env->name);
+	watch_arm(w);
+}
+
 static void watch_heard_root(struct watch *w, const struct inotify_event *e)
 {
 	if (e->mask & IN_IGNORED)
@@ -417,10 +433,7 @@ static void watch_heard_root(struct watch *w, const struct inotify_event *e)
 	if (e->len == 0 || e->name[0] == '.')
 		return;
 	_cleanup_free_ char *name = text_printable(e->name);
-	if (json_object_size(w->dirty) >= LIMIT_WATCHED_NAMES)
-		w->rescan = true;
-	else
-		json_object_set_new(w->dirty, name, json_integer(0));
+	watch_mark(w, name);
 }
 
 /* Some of what the kernel has heard; false if it has nothing more. */

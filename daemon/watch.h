@@ -21,6 +21,9 @@ void watch_look_into(struct watch *, const struct environment *);
 /* An operation on this environment (NULL: one that is gone) has ended: names that waited for it are looked at, and its
  * base interpreter is watched. */
 void watch_ended(struct watch *, const struct environment *);
+/* The index has another state of it, or will have it no more. What the root has under the name of one elsewhere is nobody's for so
+ * long, and is looked at then. */
+void watch_changed(struct watch *, const struct environment *);
 /* Whether something was heard of this name and is yet to be looked at: then the request is taken over, and given to fn when
  * it has been (or to nobody, when its client goes). */
 bool watch_defer(struct watch *, const char *name, struct request *, void (*fn)(struct venvd *, struct request *));

@@ -255,3 +255,21 @@ def test_marked_by_the_first_call(start, root, tmp_path):
         c.call("Protect", name="a")
         c.call("Protect", name="c")
     soon(lambda: [state(daemon, name) for name in ("a", "b", "c")] == ["broken"] * 3)
+
+
+# --- a name that one elsewhere has ---
+
+@pytest.mark.parametrize("how", ["delete", "purge", "rename"])
+def test_what_has_its_name_in_the_root(daemon, root, tmp_path, how):
+    """It is nobody's as long as there is one elsewhere of that name, and adopted when there is none any more."""
+    daemon.call("Create", name="x", python=PYTHON, withoutPip=True, path=str(tmp_path / "out"))
+    wire.fake_environment(root, "x")
+    wire.fake_environment(root, "y")
+    soon(lambda: state(daemon, "y") == "ready")
+    assert daemon.environments()["x"]["path"] == str(tmp_path / "out")
+    if how == "rename":
+        daemon.call("Rename", name="x", to="z")
+    else:
+        daemon.call("Delete", name="x", now=how == "purge")
+    soon(lambda: daemon.environments().get("x", {}).get("path") == f"{root}/x")
+    assert set(daemon.environments()) == {"x", "y", *(["z"] if how == "rename" else [])}

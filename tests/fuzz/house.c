@@ -107,6 +107,11 @@ void watch_look_into(struct watch *w, const struct environment *env)
 	(void)w, (void)env;
 }
 
+void watch_changed(struct watch *w, const struct environment *env)
+{
+	(void)w, (void)env;
+}
+
 bool watch_defer(struct watch *w, const char *name, struct request *r, void (*fn)(struct venvd *, struct request *))
 {
 	(void)w, (void)name, (void)r, (void)fn;
