@@ -118,6 +118,11 @@ static void operation_end(struct operation *op, const char *env_id, enum error_c
 {
 	struct answer *a = xcalloc(1, sizeof(*a));
 	struct request *r;
+	if (code == ERROR_CANCELLED && op->venvd->stopping) {   /* by our end: whoever asks the next daemon has it done */
+		code = ERROR_SHUTTING_DOWN;
+		json_decref(parameters);
+		parameters = NULL;
+	}
 	a->code = code;
 	a->parameters = parameters;
 	TAILQ_INIT(&a->waiters);
