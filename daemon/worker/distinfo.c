@@ -150,6 +150,15 @@ static const char *member(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
+/* Nothing that would be read as another part of the URL. */
+static bool is_plain(const char *s, const char *others)
+{
+	for (; *s; s++)
+		if (!is_alphanumeric(*s) && !strchr(others, *s))
+			return false;
+	return true;
+}
+
 /* What a direct_url.json says, as `pip freeze` writes it: VCS+URL@COMMIT#subdirectory=... Owned, or NULL. */
 static char *url_of_record(const json_t *record)
 {
@@ -157,7 +166,7 @@ static char *url_of_record(const json_t *record)
 	const json_t *vcs = json_object_get(record, "vcs_info");
 	const char *tool = member(vcs, "vcs"), *commit = member(vcs, "commit_id");
 	const char *hash = member(json_object_get(record, "archive_info"), "hash");
-	if (!url || !*url)
+	if (!url || !*url || (tool && !is_plain(tool, "")) || (tool && commit && !is_plain(commit, "._-+")))
 		return NULL;
 	_cleanup_free_ char *bare = url_without_secrets(url);
 	struct text out = { 0 };

@@ -67,6 +67,8 @@ def test_every_form(root, site):
     ({"url": "ssh://git:secret@h/p.git"}, "ssh://h/p.git"),
     ({"url": "https://h/?a=x@y"}, "https://h/?a=x@y"),
     ({"url": "https://h/p\n--index-url http://evil"}, None),
+    ({"url": "https://h", "vcs_info": {"vcs": "git", "commit_id": "me:pw@evil/p"}}, None),
+    ({"url": "https://h/p", "vcs_info": {"vcs": "https://evil/", "commit_id": "abc"}}, None),
     ({"url": "https://h/a b"}, None),
     ({"url": "https://h/" + "x" * 4000}, None),
     ({"url": 7}, None), ({"url": ""}, None), ([], None), ("{", None), ("[" * 100000, None),
