@@ -139,6 +139,8 @@ static void replay_result(struct replay *replay, const struct replay_record *rec
 		return;
 	}
 	const struct environment *env = index_get_id(replay->venvd->index, record->row.environment_id);
+	if (env != NULL && env->state == STATE_TRASHED && env->intent == INTENT_PURGE)
+		env = NULL;             /* nothing brings it back; its removal may take a while */
 	if (env != NULL)
 		request_reply(r, method_environment(replay->venvd, env));
 	else if (strcmp(strrchr(r->call.method, '.'), ".Delete") == 0)

@@ -395,3 +395,5 @@ class House(house.House):
             return
         select.select([fd], [], [], PATIENCE)
         os.close(fd)
+        for _ in range(2):      # turns of the loop: the daemon has seen it by then, and sends nobody to the dead one
+            self.rows("List")
