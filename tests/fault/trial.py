@@ -329,6 +329,9 @@ class Start(Trial):
         house = self.house
         self.prepare()
         answer = self.crash(call)
+        if house.dead() is None:        # it made fewer calls than when they were counted
+            house.disarm()
+            return False
         fired = self.start_killed(at, mode)
         if then:
             if house.dead() is None:
