@@ -74,7 +74,7 @@ def test_first_and_later(start, root):
     """The daemon begins the default interpreter's image, with pip; this one asks for another. The first one brings what is missing, and says so; the second takes what is there, and says nothing."""
     daemon = pooled(start, root)
     with daemon.connect() as c:
-        assert stages(c, "a") == ["interpreter", "image", "fill"]
+        assert [s for s in stages(c, "a") if s != "interpreter"] == ["image", "fill"]   # the daemon may know it by then
         until_pool(c, 2)
         assert stages(c, "b") == []
         until_pool(c, 2)
