@@ -680,12 +680,12 @@ static void creation_replace(struct creation *c)
 	}
 }
 
-static void creation_in_use(const json_t *refusal, json_t *warnings, void *arg)
+static void creation_in_use(enum error_code code, const json_t *parameters, json_t *warnings, void *arg)
 {
 	struct creation *c = arg;
 	c->standing = json_incref(warnings);
-	if (refusal != NULL && !c->plan.force)
-		operation_fail(&c->op, ERROR_IN_USE, refusal);
+	if (code != ERROR_NONE && !c->plan.force)
+		operation_fail(&c->op, code, parameters);
 	if (c->op.error == ERROR_NONE)
 		creation_replace(c);
 	else

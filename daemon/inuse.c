@@ -70,7 +70,7 @@ static void inuse_looked(enum error_code code, const json_t *result, void *arg)
 	if (code != ERROR_NONE)
 		log_warning("nobody knows what runs from '%s': %s", q->env->name, job_reason(code, result));
 	json_t *refusal = inuse_refusal(q->env->name, result), *warnings = inuse_warnings(result);
-	q->done(refusal, warnings, q->arg);
+	q->done(refusal != NULL ? ERROR_IN_USE : ERROR_NONE, refusal, warnings, q->arg);
 	json_decref(refusal);
 	json_decref(warnings);
 }
@@ -84,8 +84,12 @@ void inuse_look(struct venvd *v, const struct request *r, const struct environme
 	*q = (struct inuse_question){ env, done, arg };
 	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "at", path,
 	    "elsewhere", env->location != NULL, "caller", (json_int_t)r->caller_pid);
-	if (order == NULL || !jobs_short(v->jobs, order, inuse_looked, q))
-		inuse_looked(ERROR_BUSY, NULL, q);
+	if (order != NULL && jobs_short(v->jobs, order, inuse_looked, q))
+		return;
+	json_t *parameters = job_refused(env->name), *warnings = json_array();
+	done(ERROR_BUSY, parameters, warnings, arg);
+	json_decref(parameters);
+	json_decref(warnings);
 }
 
 bool inuse_refuse_protected(struct request *r, const struct environment *env)

@@ -8,9 +8,9 @@
 #include "request.h"
 #include "venvd.h"
 
-/* refusal: the parameters of InUse, NULL if nothing runs from it; warnings: an array of sentences. Both borrowed.
- * What could not be looked at does not run. */
-typedef void inuse_done_fn(const json_t *refusal, json_t *warnings, void *arg);
+/* ERROR_NONE: nothing runs from it, or the look failed. ERROR_IN_USE, or ERROR_BUSY if it could not even be asked, with
+ * the error's parameters. warnings: an array of sentences. Both borrowed. */
+typedef void inuse_done_fn(enum error_code, const json_t *parameters, json_t *warnings, void *arg);
 
 /* A question under way: part of whoever asks it. */
 struct inuse_question {

@@ -32,7 +32,8 @@ struct removal {
 	bool now;
 	struct inuse_question question;
 	bool looking, committing;
-	json_t *refusal;        /* what runs from it; NULL */
+	enum error_code refused;
+	json_t *refusal;        /* its parameters, what runs from it; NULL */
 	json_t *warnings;
 	int attempts;           /* --now: workers that failed over it */
 };
@@ -175,8 +176,8 @@ static void removal_go_on(struct removal *d)
 	bool begun;
 	if (d->looking || d->committing)
 		return;                 /* their end leads here again */
-	if (d->refusal != NULL) {
-		removal_failed(d, ERROR_IN_USE, d->refusal);
+	if (d->refused != ERROR_NONE) {
+		removal_failed(d, d->refused, d->refusal);
 		return;
 	}
 	if (d->now) {
@@ -207,11 +208,12 @@ static void removal_intent_on_disk(bool ok, void *arg)
 	removal_go_on(d);
 }
 
-static void removal_looked(const json_t *refusal, json_t *warnings, void *arg)
+static void removal_looked(enum error_code code, const json_t *parameters, json_t *warnings, void *arg)
 {
 	struct removal *d = arg;
 	d->looking = false;
-	d->refusal = json_incref((json_t *)refusal);
+	d->refused = code;
+	d->refusal = json_incref((json_t *)parameters);
 	d->warnings = json_incref(warnings);
 	removal_go_on(d);
 }

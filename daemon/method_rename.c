@@ -140,13 +140,13 @@ static void renaming_frame(const char *kind, const json_t *frame, void *arg)
 	relocation_reserved(&n->relocation);
 }
 
-static void renaming_looked(const json_t *refusal, json_t *warnings, void *arg)
+static void renaming_looked(enum error_code code, const json_t *parameters, json_t *warnings, void *arg)
 {
 	struct renaming *n = arg;
 	struct operation *op = &n->relocation.op;
 	n->warnings = json_incref(warnings);
-	if (refusal != NULL)
-		operation_fail(op, ERROR_IN_USE, refusal);
+	if (code != ERROR_NONE)
+		operation_fail(op, code, parameters);
 	if (op->error == ERROR_NONE)
 		relocation_start(&n->relocation, "rename", op->env, n->place->name, renaming_frame, renaming_done);
 	else
@@ -173,7 +173,7 @@ static void renaming_begin(struct venvd *v, struct request *r, struct environmen
 	n->relocation.op.cancel = relocation_cancel;
 	n->relocation.entry = entry;
 	if (force)
-		renaming_looked(NULL, NULL, n);
+		renaming_looked(ERROR_NONE, NULL, NULL, n);
 	else
 		inuse_look(v, r, env, &n->question, renaming_looked, n);
 }

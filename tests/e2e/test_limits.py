@@ -508,6 +508,9 @@ def test_short_orders(begin, root):
                 c.send("Delete", {"name": f"env{i:05}", "force": True}, oneway=True)
             c.call("Status")                    # all of those are accepted; what follows comes behind them
             assert error(c, "Delete", name=f"env{limit + 1:05}", force=True)[0] == "Busy"
+            # Nobody can ask what runs from it.
+            assert error(c, "Delete", name=f"env{limit + 1:05}", now=True)[0] == "Busy"
+            assert error(c, "Rename", name=f"env{limit + 1:05}", to="other")[0] == "Busy"
             assert daemon.call("Get", name=f"env{limit + 1:05}")["environment"]["state"] == "ready"
             assert error(c, "Delete", name="env00001")[0] == "Busy"     # it is being deleted already
         finally:
