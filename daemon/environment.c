@@ -75,6 +75,7 @@ static void index_members(struct environment *env, const struct environment *fro
 	env->touched = from->touched;
 	env->unseen = from->unseen;
 	env->unrecorded = from->unrecorded;
+	env->restoring = from->restoring;
 	env->busy = from->busy;
 	env->next = from->next;
 	env->node = from->node;

@@ -38,6 +38,7 @@ struct environment {
 	enum environment_state counted; /* what it is counted as */
 	bool unseen : 1;                /* only the catalog has told of it: it is looked into after the start (catchup.h) */
 	bool unrecorded : 1;            /* adopted by the start: its row is yet to be written (catchup.h) */
+	bool restoring : 1;             /* its row says that it was being restored (method_delete.c) */
 
 	char *name;
 	int64_t ino, btime_ns;          /* the directory it is; ino 0: none yet */

@@ -4,9 +4,10 @@
  *
  *   Delete    intent row on the disk, and meanwhile a look that nothing runs from it -> the resident worker
  *             writes the entry's own record and renames -> root synced -> answer -> row says trashed
- *   Restore   renames it back, never over anything -> root synced -> answer -> row says ready. It needs no
- *             intent: at the next start the inode tells where the tree is. Only what its request's id leads to is on the
- *             disk before.
+ *   Restore   row says trashed, without a time at which it expires, on the disk -> renames it back, never over anything
+ *             -> root synced -> answer -> row says ready. It needs no intent: at the next start the inode tells where the
+ *             tree is, and elsewhere the row says that it is to be looked for. What Delete has left to be written when
+ *             there is time is on the disk by then, too: or that start would take the tree for one that never was deleted.
  *   --now     for a live one: intent, then a worker removes it for good; for trashed ones: retention_purge()
  *
  * The name stays taken in the index while any of this is under way.
@@ -415,6 +416,7 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 	} else {
 		operation_take_back(&b->op);
 		index_to_trash(v->index, env);
+		store_put(v->store, env, NULL, NULL);
 		operation_error(&b->op, code, result != NULL ? json_deep_copy(result) : NULL);
 	}
 	free(b);
@@ -465,9 +467,9 @@ void method_restore(struct venvd *v, struct request *r)
 	}
 	struct restoring *b = xcalloc(1, sizeof(*b));
 	operation_begin(&b->op, v, r, env);
-	if (operation_is_remembered(&b->op))
-		operation_put(&b->op, restore_go, b);   /* its row is that of one in the trash, as before */
+	struct environment *row = environment_copy(env);
+	row->expires_at = 0;
+	operation_put_row(&b->op, row, restore_go, b);
+	environment_free(row);
 	index_from_trash(v->index, env, STATE_CREATING);
-	if (!operation_is_remembered(&b->op))
-		restore_go(true, b);
 }

@@ -80,11 +80,6 @@ void operation_drop_row(struct operation *op, store_done_fn *done, void *arg)
 	store_drop(op->venvd->store, op->env->id, replay_success(op->replay, ""), done, arg);
 }
 
-bool operation_is_remembered(const struct operation *op)
-{
-	return op->replay != NULL;
-}
-
 void operation_take_back(struct operation *op)
 {
 	replay_take_back(op->venvd->replay, op->replay);

@@ -36,8 +36,6 @@ void operation_put(struct operation *, store_done_fn *done, void *arg);
 void operation_put_row(struct operation *, const struct environment *row, store_done_fn *done, void *arg);
 /* The same where the row goes. */
 void operation_drop_row(struct operation *, store_done_fn *done, void *arg);
-/* Whether a request's id is to be remembered. */
-bool operation_is_remembered(const struct operation *);
 /* It did not come to that: what was written under the id is dropped, before env's row is. */
 void operation_take_back(struct operation *);
 /* The outcome, to all; lets go of env (NULL it first if it was freed). Takes parameters. */

@@ -74,8 +74,10 @@ static void reconcile_row(struct environment *env, void *arg)
 		environment_free(env);
 		return;
 	}
-	if (env->state == STATE_TRASHED)
+	if (env->state == STATE_TRASHED) {
+		env->restoring = env->expires_at == 0;
 		retention_stamp(v->retention, env);
+	}
 	index_add(v->index, env);
 }
 
@@ -438,7 +440,7 @@ static bool reconcile_restored_row(struct reconcile *rec, struct environment *en
 static void reconcile_trashed_elsewhere(struct reconcile *rec, const struct environment *env)
 {
 	json_array_append_new(rec->paths, json_string(env->location));
-	if (env->intent == INTENT_DELETE || replay_knows(rec->venvd->replay, env->id, "Restore", env->deleted_at))
+	if (env->intent == INTENT_DELETE || env->restoring)
 		json_array_append_new(rec->open, json_string(env->location));
 }
 
@@ -587,6 +589,8 @@ static void reconcile_open_done(enum error_code code, const json_t *result, void
 	for (size_t i = 0; i < count; i++)
 		if (trashed[i]->location != NULL && trashed[i]->intent == INTENT_DELETE)
 			seen_deleted(rec->venvd, trashed[i]);
+		else if (trashed[i]->restoring && code == ERROR_NONE)
+			store_put(rec->venvd->store, trashed[i], NULL, NULL);   /* no later start need look */
 	rec->waiting--;
 	reconcile_step(rec);
 }

@@ -222,15 +222,6 @@ static bool replay_is_of(const struct replay_record *record, const char *env_id,
 	    (method == NULL || (dot != NULL && strcmp(dot + 1, method) == 0));
 }
 
-bool replay_knows(const struct replay *replay, const char *env_id, const char *method, int64_t since_us)
-{
-	const struct replay_record *record;
-	TAILQ_FOREACH(record, &replay->by_age, entry)
-		if (replay_is_of(record, env_id, method, since_us))
-			return true;
-	return false;
-}
-
 void replay_forget_environment(struct replay *replay, const char *env_id, const char *method, int64_t since_us)
 {
 	struct replay_record *record, *next;

@@ -26,8 +26,6 @@ struct replay_record *replay_begin(struct replay *, struct request *, struct ope
 const struct store_request *replay_success(struct replay_record *, const char *env_id);
 /* It did not, after all: the row is dropped again. */
 void replay_take_back(struct replay *, struct replay_record *);
-/* Whether an operation of that method, since then, is believed to have led to this environment. */
-bool replay_knows(const struct replay *, const char *env_id, const char *method, int64_t since_us);
 /* At the start: what led to this environment since then did not, after all, and is forgotten. method: "Delete", or NULL for
  * all of them. */
 void replay_forget_environment(struct replay *, const char *env_id, const char *method, int64_t since_us);

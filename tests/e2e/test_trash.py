@@ -390,3 +390,17 @@ def test_kill_9_after_every_acknowledgement(start, root, seed):
             assert (root / name / "bin" / "python").exists()
         assert {p.name for p in root.iterdir()} == {".venvd", *live}, told
     assert stage_is_empty(daemon)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_deleted_restored_and_killed_at_once(daemon, start, root, tmp_path, elsewhere):
+    """A row that nobody waits for may not be on the disk by then; that it was deleted, under this id, still is known."""
+    made = create(daemon, "a", path=str(tmp_path / "a") if elsewhere else None)
+    with daemon.connect() as connection:
+        connection.send("Delete", {"name": "a", "requestId": "first"})
+        connection.send("Restore", {"name": "a"})
+        assert not any("error" in connection.receive() for _ in range(2))
+    daemon.kill()
+    again = start(root)
+    again.call("Delete", name="a", requestId="first")
+    assert again.environments()["a"]["id"] == made["id"] and again.trash() == []
