@@ -49,6 +49,7 @@ class Session:
         self.soft = set()           # labels of what was adopted, and whose row may not be on the disk yet
         self.fresh = set()          # methods of what was done last, whose rows may not say so yet
         self.taken = False          # and a directory was taken away
+        self.gone = set()           # labels of what was carried away, and whose row has gone, if that is on the disk yet
         self.full_disk = False
         self.counts = {}
 
@@ -87,7 +88,7 @@ class Session:
         path = str(self.house.out / place)
         if kind == "recreate":
             env = self.world.live.get(name)
-            if env and not env.asked and (env.broken or env.state == "missing" or env.place):
+            if env and not env.asked and (env.broken or env.state == "missing"):
                 return None, self.world
         if kind == "create_elsewhere" and place in self.world.orphans:
             return None, self.world
@@ -188,9 +189,9 @@ class Session:
             self._done(op, reply)
 
     def _done(self, op, reply):
-        if op.method not in ("Restore", "EmptyTrash"):
+        if op.method != "EmptyTrash":
             self.soft = set()       # what nobody waits for goes along with what somebody does
-            self.taken, self.fresh = False, set()
+            self.taken, self.fresh, self.gone = False, set(), set()
         self.fresh = self.fresh | {op.method}
         row = reply.get("environment") or ({"id": ""} if op.method == "Delete" else None)
         self._remember(op, row)
@@ -341,6 +342,7 @@ class Session:
         """What has come or gone by hand since then is soft, until somebody has waited for a commit."""
         known = {(e.label, e.state) for e in before.live.values()}
         self.soft |= {e.label for e in self.world.live.values() if (e.label, e.state) not in known}
+        self.gone |= {e.label for e in before.live.values()} & self.hands.away.keys() - {e.label for e in self.world.live.values()}
 
     def _begin(self, worlds, used=(), orderly=False):
         """Another daemon; whichever of these worlds it finds."""
@@ -450,7 +452,7 @@ class Session:
 
     def _taken(self, hands=()):
         """Before a kill: the rows that nobody waits for, where they will be missed."""
-        if self.taken or self._takes(hands):
+        if self.taken or self.gone or self._takes(hands):
             self._tick(("Create", "purge"))
 
     def _takes(self, hands):
@@ -546,7 +548,7 @@ class Session:
             answer, reply = self.house.ask(Op("Delete" if method == "purge" else method, {"name": "tick", **more}))
             if answer != "done":
                 raise Violation(f"{method} tick is answered {answer} {reply}")
-        self.taken, self.fresh = False, set()
+        self.taken, self.fresh, self.gone = False, set(), set()
 
     def finish(self):
         """The end of a run: all of it once more, and nobody stays."""

@@ -191,7 +191,7 @@ class World:
             return self._refuse("Protected")
         if env.state == "missing" and name in self.litter:
             return self._refuse("AlreadyExists", "Failed")
-        new = env.but(label=op.label, state="ready", origin="created", inner=None if env.fake else name, mark=None,
+        new = env.but(label=op.label, state="ready", origin="created", inner=None if env.fake or env.place else name, mark=None,
                       broken=False, asked=True)
         old = () if env.state == "missing" else (env.but(id=None, deleted_at=None),)
         return {"done"}, self.put(new).but(trash=(*self.trash, *old))
