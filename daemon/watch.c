@@ -53,7 +53,8 @@ struct watch {
 	bool rescan;            /* events were lost */
 	bool scanning;          /* the look under way is at the whole root */
 	json_t *dirty;          /* name -> how often it has been looked at in vain */
-	json_t *again;          /* the same, of those that are looked at later */
+	json_t *again;          /* name -> [as in dirty, when (monotonic)], of those that are looked at later */
+	int64_t again_at;       /* the earliest of those; 0: there is none */
 	struct entries *names;  /* of the look under way: what is there */
 	json_t *considered;     /* names of the look under way */
 	json_t *attempts;       /* of those that are inspected, as in dirty */
@@ -112,14 +113,23 @@ static void watch_look_ends(struct watch *w)
 
 /* --- looking into what differs --- */
 
-/* A directory that may become an environment. */
+static void watch_again_arm(struct watch *w, int64_t at)
+{
+	int64_t left = at - monotonic_us();
+	w->again_at = at;
+	timer_set(w->again_timer, left < 0 ? 0 : left);
+}
+
+/* A directory that may become an environment. Each waits its own time: others that come meanwhile use up none of its looks. */
 static void watch_look_later(struct watch *w, const char *name)
 {
 	json_int_t attempt = json_integer_value(json_object_get(w->attempts, name));
 	if (attempt >= (json_int_t)ARRAY_LENGTH(again_us))
 		return;
-	json_object_set_new(w->again, name, json_integer(attempt + 1));
-	timer_set(w->again_timer, again_us[attempt]);
+	int64_t at = monotonic_us() + again_us[attempt];
+	json_object_set_new(w->again, name, json_pack("[I,I]", attempt + 1, (json_int_t)at));
+	if (w->again_at == 0 || at < w->again_at)
+		watch_again_arm(w, at);
 }
 
 /* No worker has told what is there. */
@@ -134,8 +144,22 @@ static void watch_look_failed(struct watch *w)
 static void watch_again(void *arg)
 {
 	struct watch *w = arg;
-	json_object_update(w->dirty, w->again);
-	json_object_clear(w->again);
+	int64_t now = monotonic_us(), next = 0;
+	const char *name;
+	json_t *later;
+	void *safe;
+	json_object_foreach_safe(w->again, safe, name, later) {
+		int64_t at = json_integer_value(json_array_get(later, 1));
+		if (at > now) {
+			next = next == 0 || at < next ? at : next;
+			continue;
+		}
+		json_object_set(w->dirty, name, json_array_get(later, 0));
+		json_object_del(w->again, name);
+	}
+	w->again_at = 0;
+	if (next != 0)
+		watch_again_arm(w, next);
 	watch_arm(w);
 }
 

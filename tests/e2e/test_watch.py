@@ -69,6 +69,16 @@ def test_slowly_made(daemon, root):
     soon(lambda: state(daemon, "slow") == "ready")
 
 
+def test_slowly_made_while_others_begin(daemon, root):
+    """Each new directory has its own five looks, at their own times."""
+    (root / "slow").mkdir()
+    for i in range(10):
+        (root / f"other{i}").mkdir()
+        time.sleep(0.25)    # as a host does on which many make something: what the test is about
+    by_hand(root / "slow")
+    soon(lambda: state(daemon, "slow") == "ready")
+
+
 def test_removed_and_put_back(daemon, root, tmp_path):
     made = create(daemon, "a")
     (root / "a").rename(tmp_path / "away")
