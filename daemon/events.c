@@ -15,6 +15,7 @@
 #include "index.h"
 #include "method.h"
 #include "request.h"
+#include "retention.h"
 #include "watch.h"
 
 struct watcher {
@@ -214,6 +215,7 @@ static void events_index_changed(const struct environment *env, void *arg)
 	struct events *e = arg;
 	events_changed(e, env);
 	watch_changed(e->venvd->watch, env);
+	retention_changed(e->venvd->retention, env);
 }
 
 /* --- its life --- */

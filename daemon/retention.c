@@ -3,13 +3,17 @@
  * The trash's clock. One one-shot timer, set to the moment at which the oldest environment in the trash
  * is due; no periodic wake-ups. A purge is first committed as an intent, and only then unlinked: until
  * that commit Restore takes it back, after it the next start finishes it.
+ *
+ * A second one, as long as anything is missing, for the rows of what has been so too long: a daemon may run for months.
  */
 #include <string.h>
 
+#include "bounds.h"
 #include "index.h"
 #include "job.h"
 #include "log.h"
 #include "retention.h"
+#include "seen.h"
 #include "store.h"
 
 #define RETENTION_AGAIN_US (3600 * 1000000LL)   /* after a purge that did not succeed */
@@ -17,8 +21,9 @@
 
 struct retention {
 	struct venvd *venvd;
-	struct timer *timer;
+	struct timer *timer, *missing;
 	bool purging;           /* one at a time */
+	bool waiting;           /* `missing` is set */
 };
 
 struct purge {
@@ -29,12 +34,14 @@ struct purge {
 };
 
 static void retention_due(void *);
+static void retention_forget(void *);
 
 struct retention *retention_new(struct venvd *v)
 {
 	struct retention *r = xcalloc(1, sizeof(*r));
 	r->venvd = v;
 	r->timer = timer_new(v, retention_due, r);
+	r->missing = timer_new(v, retention_forget, r);
 	return r;
 }
 
@@ -43,6 +50,7 @@ void retention_free(struct retention *r)
 	if (r == NULL)
 		return;
 	timer_free(r->timer);
+	timer_free(r->missing);
 	free(r);
 }
 
@@ -51,9 +59,49 @@ void retention_stamp(const struct retention *r, struct environment *env)
 	env->expires_at = env->deleted_at + r->venvd->config.value[CONFIG_TRASH_SECONDS] * 1000000;
 }
 
+static void retention_wait(struct retention *r, int64_t delay)
+{
+	if (r->waiting || r->venvd->stopping || r->venvd->config.peek)
+		return;
+	r->waiting = true;
+	timer_set(r->missing, delay < 0 ? 0 : delay > RETENTION_LOOK_US ? RETENTION_LOOK_US : delay);
+}
+
+/* One that somebody is busy with has its turn the next time. */
+static void retention_forget(void *arg)
+{
+	struct retention *r = arg;
+	struct venvd *v = r->venvd;
+	struct environment *env, *next;
+	int64_t now = now_us(), delay = RETENTION_LOOK_US;
+	r->waiting = false;
+	if (v->stopping)
+		return;
+	for (env = index_next(v->index, NULL); env != NULL; env = next) {
+		next = index_next(v->index, env->name);
+		int64_t left = env->missing_since + LIMIT_MISSING_US - now;
+		if (env->state != STATE_MISSING || env->busy != NULL)
+			continue;
+		if (left < 0)
+			seen_drop(v, env);
+		else if (left < delay)
+			delay = left + 1;
+	}
+	if (index_count(v->index, STATE_MISSING) > 0)
+		retention_wait(r, delay);
+}
+
+void retention_changed(struct retention *r, const struct environment *env)
+{
+	if (env->state == STATE_MISSING)
+		retention_wait(r, RETENTION_LOOK_US);
+}
+
 void retention_arm(struct retention *r)
 {
 	const struct environment *env = index_trash_due(r->venvd->index);
+	if (index_count(r->venvd->index, STATE_MISSING) > 0)
+		retention_wait(r, 0);
 	timer_clear(r->timer);
 	if (env == NULL || r->purging || r->venvd->stopping || r->venvd->config.peek)
 		return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Letting go for good: the trash when its time is over or when somebody asks, and the stage's leftovers. */
+/* Letting go for good: the trash when its time is over or when somebody asks, rows of what is missing, and the stage's
+ * leftovers. */
 #ifndef VENVD_RETENTION_H
 #define VENVD_RETENTION_H
 #include <jansson.h>
@@ -12,6 +13,8 @@ struct retention *retention_new(struct venvd *);
 void retention_free(struct retention *);
 /* The trash has changed: looks when the next one is due. */
 void retention_arm(struct retention *);
+/* The index has another state of it. */
+void retention_changed(struct retention *, const struct environment *);
 /* Gives a trashed environment its expires_at. */
 void retention_stamp(const struct retention *, struct environment *);
 /* Removes entries of the stage in the background; takes the array. What fails is left to the next start. */

@@ -262,6 +262,34 @@ def test_missing_for_a_week_is_forgotten(daemon, start, root):
     assert set(start(root).environments()) == {"young"}
 
 
+def test_missing_for_a_week_is_forgotten_while_it_runs(daemon, start, root, tmp_path):
+    """No start is needed for it: a daemon may run for months. Nor is one elsewhere kept for ever."""
+    for name in ("young", "old"):
+        fake(root, name)
+    fake(tmp_path, "there")
+    daemon.call("Adopt", name="elsewhere", path=str(tmp_path / "there"))
+    daemon.stop()
+    second = start(root)
+    for path in (root / "young", root / "old", tmp_path / "there"):
+        shutil.rmtree(path)
+    second.stop()
+    third = start(root)
+    eventually(lambda: {e["state"] for e in third.environments().values()} == {"missing"})
+    third.stop()
+    with sqlite3.connect(catalog(root)) as db:
+        week = 7 * 24 * 3600 * 10**6
+        soon = time.time_ns() // 1000 - week + 3 * 10**6
+        db.execute("UPDATE environment SET missing_since = ? WHERE name <> 'young'", (soon,))
+    db.close()
+    fourth = start(root)
+    assert set(fourth.environments()) == {"young", "old", "elsewhere"}
+    eventually(lambda: set(fourth.environments()) == {"young"}, 10)
+    fourth.stop()
+    with sqlite3.connect(catalog(root)) as db:
+        assert db.execute("SELECT name FROM environment").fetchall() == [("young",)]
+    db.close()
+
+
 def test_renamed_while_it_was_off(daemon, start, root):
     daemon.call("Create", name="old", python=SYSTEM, withoutPip=True)
     daemon.stop()
