@@ -97,6 +97,16 @@ static int link_file(struct copying *c, int from_fd, int to_fd, const char *name
 	return -1;
 }
 
+/* Whoever owned the source does not own the copy: what ran as another user or group must not run as ours. */
+static mode_t mode_of_copy(const struct stat *source, int to)
+{
+	struct stat st;
+	mode_t mode = source->st_mode & 07777;
+	if (fstat(to, &st) < 0 || st.st_uid != source->st_uid)
+		mode &= ~(mode_t)S_ISUID;
+	return (mode & S_ISGID) && st.st_gid != source->st_gid ? mode & ~(mode_t)S_ISGID : mode;
+}
+
 static int copy_file(struct copying *c, int from_fd, int to_fd, const char *name)
 {
 	struct stat st;
@@ -109,7 +119,8 @@ static int copy_file(struct copying *c, int from_fd, int to_fd, const char *name
 		return 0;
 	struct timespec times[2] = { st.st_atim, st.st_mtim };
 	_cleanup_fd_ int to = openat(to_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	if (to < 0 || (st.st_size > 0 && copy_bytes(c, from, to, st.st_size) < 0) || fchmod(to, st.st_mode & 07777) < 0)
+	if (to < 0 || (st.st_size > 0 && copy_bytes(c, from, to, st.st_size) < 0) ||
+	    fchmod(to, mode_of_copy(&st, to)) < 0)
 		return -1;
 	return futimens(to, times);
 }
@@ -167,14 +178,16 @@ static int copy_level(struct copying *c, int from_fd, int to_fd, int depth)
 		close(from_fd);
 		return -1;
 	}
-	while (r == 0 && (d = readdir(dir))) {
+	while (r == 0 && (d = place_next(dir, &r))) {
 		if (!place_component(d->d_name))
 			continue;
 		r = copy_entry(c, from_fd, to_fd, d->d_name, depth);
 		if (r < 0 && c->f->code == ERROR_NONE && !failure_is_gone(c->f))
 			failure_errno(c->f, "cannot copy '%s'", d->d_name);
 	}
+	int err = errno;
 	closedir(dir);
+	errno = err;
 	return r;
 }
 

@@ -199,9 +199,11 @@ static int look_into(struct scan *s, int dir_fd, const char *path, enum kind kin
 		s->sites = xreallocarray(s->sites, s->site_count + 1, sizeof(*s->sites));
 		s->sites[s->site_count++] = xstrdup(path);
 	}
-	while (r == 0 && (d = readdir(dir)))
+	while (r == 0 && (d = place_next(dir, &r)))
 		if (place_component(d->d_name))
 			r = look_at(s, dir_fd, d->d_name, path, kind, depth);
+	if (r < 0 && s->f->code == ERROR_NONE)
+		failure_errno(s->f, "cannot read '%s' of the environment", *path ? path : ".");
 	closedir(dir);
 	return r;
 }
@@ -266,9 +268,11 @@ static int look_at_records(struct scan *s, const char *site, size_t count)
 		cleanup_fd(&fd);
 		return failure_errno(s->f, "cannot read '%s' of the environment", site);
 	}
-	while (r == 0 && (d = readdir(dir)))
+	while (r == 0 && (d = place_next(dir, &r)))
 		if (ends_in(d->d_name, ".dist-info"))
 			r = look_at_record(s, fd, site, d->d_name, count);
+	if (r < 0 && s->f->code == ERROR_NONE)
+		failure_errno(s->f, "cannot read '%s' of the environment", site);
 	closedir(dir);
 	return r;
 }

@@ -230,6 +230,14 @@ void place_mark_cache(int dir_fd)
 		unlinkat(dir_fd, "CACHEDIR.TAG", 0);
 }
 
+struct dirent *place_next(DIR *dir, int *ret)
+{
+	errno = 0;
+	struct dirent *e = readdir(dir);
+	*ret = e || errno == 0 ? 0 : -1;
+	return e;
+}
+
 bool place_component(const char *name)
 {
 	return *name && !strchr(name, '/') && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;

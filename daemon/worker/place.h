@@ -2,6 +2,7 @@
 /* Directories by descriptor: who one is, opening below it, moving it without replacing anything. */
 #ifndef VENVD_WORKER_PLACE_H
 #define VENVD_WORKER_PLACE_H
+#include <dirent.h>
 #include <jansson.h>
 #include <limits.h>
 #include <sys/stat.h>
@@ -54,6 +55,9 @@ void place_stage_name(char ret[PLACE_STAGE_NAME]);
 
 /* Marks a directory as one that backups leave out (CACHEDIR.TAG), if it is not marked yet. */
 void place_mark_cache(int dir_fd);
+
+/* The next entry, or NULL: then *ret is 0 at the end and -1 with errno after an error. */
+struct dirent *place_next(DIR *dir, int *ret);
 
 /* Whether name is one component that stays in its directory. */
 bool place_component(const char *name);

@@ -75,15 +75,6 @@ static unsigned char kind_of(int fd, const struct dirent *e)
 	return type == DT_DIR || type == DT_LNK ? type : 0;
 }
 
-/* The next entry, or NULL: then *ret is 0 at the end and -1 with errno after an error. */
-static struct dirent *next_entry(DIR *dir, int *ret)
-{
-	errno = 0;
-	struct dirent *e = readdir(dir);
-	*ret = e || errno == 0 ? 0 : -1;
-	return e;
-}
-
 /* Where the inode that a directory lists is the one that a look at it gives: not so on overlayfs. */
 static bool lists_inodes(int fd)
 {
@@ -133,7 +124,7 @@ static int scan_names(json_t *order, bool *ret_truncated, struct failure *f)
 	size_t total = 0;
 	bool listed = lists_inodes(dirfd(dir));
 	int r = 0;
-	for (struct dirent *e; !*ret_truncated && (e = next_entry(dir, &r));) {
+	for (struct dirent *e; !*ret_truncated && (e = place_next(dir, &r));) {
 		if (e->d_name[0] == '.' || kind_of(dirfd(dir), e) == 0)
 			continue;
 		if (total++ >= LIMIT_ENVIRONMENTS)
@@ -190,7 +181,7 @@ static int scan_state(json_t *order, const char *name, struct batch *b, struct f
 		return failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
 	b->order = order;
 	int r = 0;
-	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {
+	for (struct dirent *e; !talk_gone() && (e = place_next(dir, &r));) {
 		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
 			continue;
 		batch_add(b, strcmp(name, PATH_TRASH) == 0 ? trash_entry(dirfd(dir), e->d_name) :
@@ -215,7 +206,7 @@ static int each_directory(const char *name, void (*each)(json_t *list, int dir_f
 		return 0;
 	if (!dir)
 		return failure_errno(f, "cannot read '%s/%s'", PATH_STATE, name);
-	for (struct dirent *e; !talk_gone() && (e = next_entry(dir, &r));) {
+	for (struct dirent *e; !talk_gone() && (e = place_next(dir, &r));) {
 		if (e->d_name[0] != '.' && kind_of(dirfd(dir), e) == DT_DIR)
 			each(list, dirfd(dir), e->d_name);
 	}
@@ -232,7 +223,7 @@ static void list_bucket(json_t *list, int pool_fd, const char *name)
 	DIR *dir = open_dir(pool_fd, name);
 	if (!dir)
 		return;
-	for (struct dirent *e; (e = next_entry(dir, &r));)
+	for (struct dirent *e; (e = place_next(dir, &r));)
 		entries += e->d_name[0] != '.';
 	closedir(dir);
 	_cleanup_free_ char *image = xstrndup(name, strcspn(name, "~"));

@@ -43,8 +43,9 @@ static char **names_of(int dir_fd, const char *path, size_t *ret_count)
 		return NULL;
 	}
 	size_t count = 0, size = 0;
-	for (struct dirent *e; count <= LIMIT_IMAGE_FILES && (e = readdir(dir));) {
-		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+	int r = 0;
+	for (struct dirent *e; count <= LIMIT_IMAGE_FILES && (e = place_next(dir, &r));) {
+		if (!place_component(e->d_name))
 			continue;
 		if (count == size) {
 			size = size ? 2 * size : 16;
