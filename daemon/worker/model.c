@@ -19,6 +19,7 @@
 #include "pytext.h"
 
 #define FORM 1                  /* of the JSON */
+#define LONGEST_PROGRAM "bin/python3.14-intel64"
 #define GITIGNORE "# Created by venv; see https://docs.python.org/3/library/venv.html\n*\n"
 
 struct model {
@@ -548,17 +549,25 @@ static bool holds(const char *text, const char *const *words, size_t count)
 	return false;
 }
 
+/* A line that is too long to begin a script with pip leaves to a shell, in quotes only if it has a blank. */
+static bool is_split_by_shell(const char *path)
+{
+	_cleanup_free_ char *python = xasprintf("%s/" LONGEST_PROGRAM, path);
+	return strpbrk(path, "&|;<>()") && !strchr(path, ' ') && !pytext_shebang_is_simple(python);
+}
+
 /* A prompt is expanded once more whenever it is shown, whatever quotes it stands in. A path stands in double quotes where
- * pip starts its interpreter; and a line of csh ends at its end. */
+ * pip starts its interpreter, and in none at the beginning of a script, where it ends at a tab; and a line of csh ends at its
+ * end. */
 char *model_danger(const char *path, const char *prompt, const char *cwd, bool quoted)
 {
 	static const char *const in_prompts[] = { "`", "$(", "${", "\\", "\n", "\r", "\033" };
-	static const char *const in_paths[] = { "`", "$(", "${", "\"", "\n" };
+	static const char *const in_paths[] = { "`", "$(", "${", "\"", "\n", "\t" };
 	const char *shown = !prompt ? base_name(path) : strcmp(prompt, ".") == 0 && cwd ? base_name(cwd) : prompt;
 	if (holds(shown, in_prompts, ARRAY_LENGTH(in_prompts)) || (!quoted && strchr(shown, '"')))
 		return xasprintf("a shell would execute a part of the prompt '%s' when it shows it", shown);
-	if (holds(path, in_paths, ARRAY_LENGTH(in_paths)))
-		return xasprintf("a shell would execute a part of the path '%s', which scripts hold", path);
+	if (holds(path, in_paths, ARRAY_LENGTH(in_paths)) || is_split_by_shell(path))
+		return xasprintf("whoever starts its scripts would execute a part of the path '%s'", path);
 	return NULL;
 }
 

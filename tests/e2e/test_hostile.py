@@ -258,3 +258,17 @@ def test_console_scripts_of_a_hostile_path(place):
             said = shell(name, lines, place, environment(place / "r"))
             assert said.count(b"pip 2") >= 3, said
         assert executed(place, [""]) == set()
+
+
+@pytest.mark.parametrize("directory", ["e\tx", "a" * 100 + "&c0&b", "a" * 100 + "|c0", "a" * 100 + ">c0", "a" * 100 + ";c0"])
+def test_paths_that_a_first_line_cannot_hold(place, directory):
+    """It ends at a tab; and of one that is too long a shell is the reader, to which pip gives it without quotes."""
+    with wire.running(place / "r") as daemon:
+        for name, path in (("e", place / directory / "env"), ("f", place / directory)):
+            with pytest.raises(VarlinkError) as refused:
+                daemon.call("Create", name=name, python=wire.PYTHON, path=str(path))
+            assert "would execute a part of the path" in refused.value.parameters["reason"] and not (place / directory).exists()
+        if "\t" not in directory:
+            short = place / directory.lstrip("a") / "env"
+            daemon.call("Create", name="g", python=wire.PYTHON, path=str(short))
+            assert b"pip 2" in shell("bash", [f"{quoted(short / 'bin/pip', 'bash')} --version"], place, environment(place / "r"))
