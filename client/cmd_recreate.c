@@ -6,6 +6,7 @@
  *
  * brings it back. What came with the environment itself is left out, unless --all asks for it.
  */
+#include <stdio.h>
 #include <string.h>
 #include "bounds.h"
 #include "making.h"
@@ -23,14 +24,17 @@ struct recreate {
 	bool force;
 };
 
-/* What ensurepip and virtualenv put in. An environment without pip got these from its user. */
-static bool came_with_it(const json_t *package, const json_t *environment)
+/* What ensurepip and virtualenv put in, which from Python 3.12 on is pip alone. An environment without pip got these from
+ * its user. */
+static bool came_with_it(const json_t *package, const json_t *environment, const json_t *previous)
 {
 	static const char *const seeds[] = { "pip", "setuptools", "wheel" };
-	const char *name = json_text(package, "name");
+	const char *name = json_text(package, "name"), *version = json_text(previous, "version");
+	int major = 0, minor = 0;
 	if (json_text(package, "directUrl") || json_is_false(json_object_get(environment, "pip")))
 		return false;
-	for (size_t i = 0; i < ARRAY_LENGTH(seeds); i++)
+	bool alone = version && sscanf(version, "%4d.%4d", &major, &minor) == 2 && (major > 3 || (major == 3 && minor >= 12));
+	for (size_t i = 0; i < (alone ? 1 : ARRAY_LENGTH(seeds)); i++)
 		if (strcasecmp(name, seeds[i]) == 0)
 			return true;
 	return false;
@@ -54,9 +58,10 @@ static size_t print_packages(const struct recreate *r, const json_t *answer)
 {
 	_cleanup_text_ struct text out = { 0 };
 	const json_t *environment = json_object_get(answer, "environment"), *package;
+	const json_t *previous = json_object_get(answer, "previous");
 	size_t i, count = 0;
 	json_array_foreach(json_object_get(answer, "packages"), i, package) {
-		if (!json_text(package, "name") || (!r->all && came_with_it(package, environment)))
+		if (!json_text(package, "name") || (!r->all && came_with_it(package, environment, previous)))
 			continue;
 		add_requirement(&out, package);
 		count++;

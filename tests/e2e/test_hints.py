@@ -2,6 +2,7 @@
 # ruff: noqa: F401, F811 -- fixtures come from test_client_offline.py
 """venvctl where no daemon is, or only something that answers like one: hints that can be typed, calls that are not made
 twice, descriptors that are closed, and whose Python runs."""
+import json
 import os
 import shutil
 import socket
@@ -32,9 +33,28 @@ def test_the_way_back_is_by_its_own_pip(venvctl, server):
     assert done.stdout == "six==1.0\n" and "to install it again: venvctl run x -- python -m pip install -r FILE\n" in done.stderr
 
 
+@pytest.mark.parametrize("version, lines", [("3.11.2", ""), ("3.12.1", "setuptools==69.0\nwheel==0.42\n"), ("4.0", "setuptools==69.0\nwheel==0.42\n")])
+def test_what_came_with_it_depends_on_its_python(venvctl, server, version, lines):
+    """From 3.12 on ensurepip and virtualenv put in pip alone; the rest is the user's."""
+    packages = [{"name": "pip", "version": "24"}, {"name": "setuptools", "version": "69.0"}, {"name": "wheel", "version": "0.42"}]
+    answer = {"environment": {"name": "x", "version": "3.13.0", "pip": True}, "previous": {"name": "x", "version": version, "pip": True},
+              "packages": packages}
+    server(lambda call: json.dumps({"parameters": answer}).encode() + b"\0")
+    assert venvctl("recreate", "x").stdout == lines
+
+
 def test_no_hint_where_no_command_helps(venvctl, server):
-    server(lambda call: IN_USE + b"\0")
+    why = b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2"}}'
+    server(lambda call: (why if b"Recreate" in call else IN_USE) + b"\0")
     assert venvctl("create", "x", "--clear").stderr == "error: 'x' is in use: why\n"
+    assert venvctl("recreate", "x").stderr == "error: '/p' has no ensurepip, version 3.11.2\n"
+
+
+def test_what_must_be_confirmed_is_typed_so(venvctl):
+    done = venvctl("delete", "x", "--", "-*", "y")
+    assert done.returncode == 2 and "hint: venvctl delete -y -- x '-*' y\n" in done.stderr
+    for option, word in ((["--older-than", "3d"], "--older-than"), (["--dry-run"], "--dry-run")):
+        assert venvctl("trash", "list", *option).stderr.startswith(f"error: 'trash list' takes no {word}\n")
 
 
 @pytest.mark.parametrize("method, times", [("Recreate", 1), ("EmptyTrash", 1), ("FromTheFuture", 1), ("Get", 2)])
