@@ -132,12 +132,22 @@ static bool path_fits(const struct wanted *w, const json_t *environment)
 	return w->path ? strcmp(path, w->path) == 0 : strcmp(slash + 1, w->name) == 0;
 }
 
+/* What was given is recorded: "." of another directory is another prompt. Old interpreters' pyvenv.cfg has none. */
+static bool prompt_fits(const struct wanted *w, const json_t *environment)
+{
+	const char *given = json_text(json_object_get(environment, "options"), "prompt");
+	const char *has = given && strcmp(given, ".") != 0 ? given : json_text(environment, "prompt");
+	_cleanup_free_ char *cwd = w->prompt && strcmp(w->prompt, ".") == 0 ? getcwd(NULL, 0) : NULL;
+	if (!has)
+		return !w->prompt || (given && strcmp(given, w->prompt) == 0);
+	return strcmp(has, cwd ? strrchr(cwd, '/') + 1 : w->prompt ? w->prompt : w->name) == 0;
+}
+
 /* What is different between what exists and what was asked for. */
 static void differences(struct session *s, const struct wanted *w, const json_t *environment,
                         struct text *ret)
 {
 	const char *state = json_text(environment, "state");
-	const char *prompt = json_text(environment, "prompt");
 	if (!state || strcmp(state, "ready") != 0) {
 		text_addf(ret, "it is %s", state ? state : "in no known state");
 		return;
@@ -155,8 +165,7 @@ static void differences(struct session *s, const struct wanted *w, const json_t 
 		                              : "it has copies of the interpreter");
 	if (!option_fits(environment, "withoutScmIgnoreFiles", w->without_scm_ignore_files))
 		add_difference(ret, "scm-ignore-files");
-	if (w->prompt ? !prompt || strcmp(prompt, w->prompt) != 0
-	              : prompt && strcmp(prompt, w->name) != 0)
+	if (!prompt_fits(w, environment))
 		add_difference(ret, "the prompt");
 }
 

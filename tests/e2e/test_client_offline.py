@@ -597,7 +597,9 @@ IN_USE = b'{"error":"io.venvd.InUse","parameters":{"name":"x","reason":"why"}}'
     (["create", "x"], b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2",'
      b'"package":"python3.11-venv"}}', 1, "hint: sudo apt-get install python3.11-venv\n"),
     (["create", "x"], b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2"}}', 1,
-     "hint: venvctl create x --without-pip\n"),
+     "hint: venvctl create --without-pip x\n"),
+    (["create", "x", "--path", "/a b", "-p", ">=3.9"], b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p",'
+     b'"version":"3.11.2"}}', 1, "hint: venvctl create --without-pip x --path '/a b' -p '>=3.9'\n"),
     (["create", "x"], b'{"error":"io.venvd.InterpreterFailed","parameters":{"interpreter":"/p","reason":"status 3",'
      b'"output":"one\\ntwo\\n"}}', 1, "failed: status 3\n  one\n  two\n"),
     (["create", "x"], b'{"error":"io.venvd.RootUnavailable","parameters":{"root":"/r","reason":"why"}}', 1,
@@ -699,9 +701,14 @@ def created(name, **fields):
     (["-p", "env"], {}, 4, "the interpreter"), (["--without-pip"], {}, 4, "it has pip"),
     ([], {"pip": False}, 4, "it has no pip"), (["--system-site-packages"], {}, 4, "system-site-packages"),
     (["--prompt", "p"], {"prompt": "p"}, 0, None), (["--prompt", "p"], {}, 4, "the prompt"),
-    ([], {"prompt": "x"}, 0, None), ([], {"prompt": "p"}, 4, "the prompt"), ([], {"state": "broken"}, 4, "it is broken"),
+    (["--prompt", ""], {"options": {"prompt": ""}}, 0, None), ([], {"options": {"prompt": ""}}, 4, "the prompt"),
+    (["--prompt", "."], {"prompt": "HERE", "options": {"prompt": "."}}, 0, None), (["--prompt", "."], {}, 4, "the prompt"),
+    (["--prompt", "."], {"prompt": "p", "options": {"prompt": "."}}, 4, "the prompt"),
+    (["--prompt", "."], {"options": {"prompt": "."}}, 0, None), ([], {"prompt": "x"}, 0, None), ([], {"prompt": "p"}, 4, "the prompt"), ([], {"state": "broken"}, 4, "it is broken"),
 ])
 def test_exist_ok(venvctl, server, args, fields, status, differs):
+    if fields.get("prompt") == "HERE":
+        fields = fields | {"prompt": os.path.basename(os.getcwd())}
     server(lambda call: created("x", **fields) if b"io.venvd.Get" in call else
            b'{"error":"io.venvd.AlreadyExists","parameters":{"name":"x"}}\0')
     r = venvctl("create", "x", "--exist-ok", *args)
