@@ -154,9 +154,22 @@ static void read_options(int argc, char **argv, struct create *c)
 		find_name(c);
 }
 
+/* The same once more, without pip. */
+static char *without_pip(int argc, char **argv)
+{
+	struct text out = { 0 };
+	text_adds(&out, "venvctl create --without-pip");
+	for (int i = 1; i < argc; i++) {
+		_cleanup_free_ char *word = talk_quote(argv[i]);
+		text_addf(&out, " %s", word);
+	}
+	return out.data;
+}
+
 int cmd_create(int argc, char **argv)
 {
 	__attribute__((cleanup(create_done))) struct create c = { 0 };
+	messages_without_pip(without_pip(argc, argv));
 	read_options(argc, argv, &c);
 	/* Before a daemon is started: a name that cannot be must not leave a root behind. */
 	const char *name = c.wanted.name, *rule = name_rule_broken(name);

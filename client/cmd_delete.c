@@ -139,9 +139,14 @@ static void hint_yes(const struct deletion *d)
 		text_adds(&line, " --force");
 	if (d->missing_ok)
 		text_adds(&line, " --missing-ok");
+	bool dash = false;
+	for (int i = 0; i < d->given_count; i++)
+		dash = dash || *d->given[i] == '-';
+	if (dash)
+		text_adds(&line, " --");
 	for (int i = 0; i < d->given_count; i++) {
 		_cleanup_free_ char *quoted = talk_quote(d->given[i]);
-		text_addf(&line, "%s %s", i == 0 && *d->given[i] == '-' ? " --" : "", quoted);
+		text_addf(&line, " %s", quoted);
 	}
 	talk_hint("%s", line.data);
 }

@@ -123,6 +123,8 @@ int cmd_trash(int argc, char **argv)
 		optind = 0;
 		return cmd_list(2, list);
 	}
+	if (strcmp(argv[optind], "list") == 0)
+		usage_error("'trash list' takes no %s", age ? "--older-than" : "--dry-run");
 	if (strcmp(argv[optind], "empty") != 0)
 		usage_error("there is no 'trash %s'; there are 'trash list' and 'trash empty'", argv[optind]);
 	if (age)

@@ -49,7 +49,7 @@ static const struct message messages[ERROR_COUNT] = {
 	[ERROR_NO_ENSUREPIP] = {
 		.what = "'{interpreter}' has no ensurepip<, version {version}>",
 		.hint = "<sudo apt-get install {package}>",
-		.other = "<venvctl create {name} --without-pip>",
+		.other = "<{!bare}>",
 	},
 	[ERROR_BUSY] = { .what = "<'{name}' is busy: >{reason}" },
 	[ERROR_IN_USE] = {
@@ -105,6 +105,7 @@ static const enum exit_status transport_status[] = {
 };
 
 static char *forced;            /* see messages_in_use() */
+static char *bare;              /* see messages_without_pip() */
 
 /* What templates can speak of. */
 struct facts {
@@ -124,6 +125,8 @@ static const char *fact(const struct facts *f, const char *key)
 		return f->error;
 	if (strcmp(key, "forced") == 0)
 		return forced;
+	if (strcmp(key, "bare") == 0)
+		return bare;
 	return strcmp(key, "root") == 0 ? settings_root() : NULL;
 }
 
@@ -305,6 +308,12 @@ void messages_in_use(char *command)
 {
 	free(forced);
 	forced = command;
+}
+
+void messages_without_pip(char *command)
+{
+	free(bare);
+	bare = command;
 }
 
 void messages_warnings(const json_t *parameters)

@@ -17,6 +17,9 @@ int messages_refuse(enum error_code, json_t *parameters);
 /* The command that does it all the same, for the hint where the answer is InUse; takes it. */
 void messages_in_use(char *command);
 
+/* The one that does it without pip, for the hint where the answer is NoEnsurepip; takes it. */
+void messages_without_pip(char *command);
+
 /* The warnings of a good answer, on stderr. */
 void messages_warnings(const json_t *parameters);
 #endif

@@ -72,11 +72,7 @@ static int check_activation(const struct maker *m, const char *text, struct fail
 	bool quoted = !m->virtualenv && (!text || strstr(text, MODEL_QUOTES));
 	_cleanup_free_ char *why = m->options->upgrade ? NULL :
 	    model_danger(m->path, m->options->prompt, m->caller->cwd, quoted);
-	_cleanup_free_ char *command = xasprintf("venvctl create %s --prompt %s", m->name, m->name);
-	if (!why)
-		return 0;
-	return failure_set(f, ERROR_UNSUPPORTED, json_pack("{so, ss*}", "reason", failure_text(why), "command",
-	    m->options->prompt ? command : NULL));
+	return why ? failure_reason(f, ERROR_UNSUPPORTED, "%s", why) : 0;
 }
 
 int maker_check(const struct maker *m, struct failure *f)

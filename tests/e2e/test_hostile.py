@@ -176,7 +176,7 @@ def test_a_directory_that_would_be_the_prompt(place):
             assert list(directory.iterdir()) == [] and not (place / "r/a").exists()
             done = subprocess.run([VENVCTL, "create", "a", "-p", wire.PYTHON, "--prompt", text], capture_output=True, text=True,
                                   env=environment(place / "r"), timeout=DEADLINE)
-            assert done.returncode == 1 and "would execute" in done.stderr and "hint: venvctl create a --prompt a\n" in done.stderr
+            assert done.returncode == 1 and "would execute" in done.stderr and "hint:" not in done.stderr
 
 
 ROOTS = ["$(touch c0)", "`touch c0`", "'; touch c0; '", "\"; touch c0; \"", "; touch c0", "a b", "!touch c0", "%n ~ *", "-e", "\\'; touch c0; #",
@@ -268,7 +268,7 @@ def test_paths_that_a_first_line_cannot_hold(place, directory):
             with pytest.raises(VarlinkError) as refused:
                 daemon.call("Create", name=name, python=wire.PYTHON, path=str(path))
             assert "would execute a part of the path" in refused.value.parameters["reason"] and not (place / directory).exists()
-        if "\t" not in directory:
+        if "&" in directory:
             short = place / directory.lstrip("a") / "env"
             daemon.call("Create", name="g", python=wire.PYTHON, path=str(short))
             assert b"pip 2" in shell("bash", [f"{quoted(short / 'bin/pip', 'bash')} --version"], place, environment(place / "r"))
