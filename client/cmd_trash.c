@@ -71,6 +71,7 @@ static int empty(struct session *s, const struct emptying *e)
 	_cleanup_answer_ struct answer a;
 	if (!session_call(s, &q, &a))
 		return messages_report(s, &a, NULL);
+	messages_warnings(a.parameters);
 	long long removed = json_integer_value(json_object_get(a.parameters, "removed"));
 	talk_say("removed %lld environment%s for good", removed, removed == 1 ? "" : "s");
 	return EXIT_DONE;

@@ -15,6 +15,8 @@
 #include "names.h"
 #include "root.h"
 
+#define METHOD_WARNINGS 16     /* more tell nothing more */
+
 static const struct {
 	const char *name;
 	method_fn *fn;
@@ -214,6 +216,16 @@ json_t *method_search(const struct venvd *v)
 		s += n + (s[n] != '\0');
 	}
 	return json_pack("{s:o,s:b}", "dirs", dirs, "managedFirst", v->config.managed_first);
+}
+
+void method_warn(json_t **warnings, const char *text)
+{
+	if (text == NULL)
+		return;
+	if (*warnings == NULL)
+		*warnings = json_array();
+	if (json_array_size(*warnings) < METHOD_WARNINGS)
+		json_array_append_new(*warnings, json_string(text));
 }
 
 json_t *method_environment(const struct venvd *v, const struct environment *env)

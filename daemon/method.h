@@ -72,5 +72,7 @@ json_t *method_search(const struct venvd *);
 /* More specifications than LIMIT_SPECS, or too long a one, answered; true if so. (method_python.c) */
 bool method_refuse_specs(struct request *, const char *parameter);
 /* {"environment": ...}, owned. */
+/* Adds to a reply's warnings, of which there are NULL before the first and so many at most. text may be NULL. */
+void method_warn(json_t **warnings, const char *text);
 json_t *method_environment(const struct venvd *, const struct environment *);
 #endif

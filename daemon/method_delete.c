@@ -53,6 +53,7 @@ struct emptying {
 	struct operation op;
 	json_t *ids;            /* of those that are yet to go; the last of them is the next */
 	char *why;              /* of the first that could not go */
+	json_t *warnings;       /* of what is left of others */
 };
 
 static void removal_free(struct removal *d)
@@ -154,7 +155,11 @@ static void removal_removed(enum error_code code, const json_t *result, void *ar
 		return;
 	}
 	struct environment *env = d->op.env;
+	_cleanup_free_ char *kept = retention_kept(env->name, result);
 	log_info("removed '%s' for good", env->name);
+	if (kept != NULL)
+		log_warning("%s", kept);
+	method_warn(&d->warnings, kept);
 	d->op.env = NULL;
 	store_drop(v->store, env->id, NULL, NULL, NULL);
 	index_remove(v->index, env);
@@ -244,9 +249,10 @@ static void removal_begin(struct venvd *v, struct request *r, struct environment
 static void emptying_next(struct emptying *);
 
 /* Their rows say that they go, so each has its try, and whoever could not go another one later (retention.c). */
-static void emptying_purged(const char *why, void *arg)
+static void emptying_purged(const char *why, const char *kept, void *arg)
 {
 	struct emptying *e = arg;
+	method_warn(&e->warnings, kept);
 	if (why != NULL && e->why == NULL)
 		e->why = xstrdup(why);
 	emptying_next(e);
@@ -280,8 +286,9 @@ static void emptying_next(struct emptying *e)
 	else if (e->why != NULL)
 		operation_error(&e->op, ERROR_FAILED, json_pack("{s:s}", "reason", e->why));
 	else
-		operation_reply(&e->op, NULL);
+		operation_reply(&e->op, json_pack("{s:O*}", "warnings", e->warnings));
 	json_decref(e->ids);
+	json_decref(e->warnings);
 	free(e->why);
 	free(e);
 	retention_arm(v->retention);

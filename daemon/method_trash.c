@@ -15,6 +15,7 @@ struct emptying_all {
 	json_t *ids;                    /* of what was there; the last of them is the next */
 	json_int_t removed;
 	char *why;                      /* of the first that could not go */
+	json_t *warnings;               /* of what is left of others */
 };
 
 static void empty_next(struct emptying_all *);
@@ -26,17 +27,19 @@ static void empty_end(struct emptying_all *e)
 	if (e->why != NULL)
 		request_error(e->request, ERROR_FAILED, json_pack("{s:s}", "reason", e->why));
 	else
-		request_reply(e->request, json_pack("{s:I}", "removed", e->removed));
+		request_reply(e->request, json_pack("{s:I,s:O*}", "removed", e->removed, "warnings", e->warnings));
 	json_decref(e->ids);
+	json_decref(e->warnings);
 	free(e->why);
 	free(e);
 	retention_arm(v->retention);
 	venvd_stop_if_idle(v);
 }
 
-static void empty_purged(const char *why, void *arg)
+static void empty_purged(const char *why, const char *kept, void *arg)
 {
 	struct emptying_all *e = arg;
+	method_warn(&e->warnings, kept);
 	if (why == NULL)
 		e->removed++;
 	else if (e->why == NULL)

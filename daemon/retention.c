@@ -12,6 +12,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "paths.h"
 #include "retention.h"
 #include "seen.h"
 #include "store.h"
@@ -109,9 +110,10 @@ void retention_arm(struct retention *r)
 	timer_set(r->timer, delay < 0 ? 0 : delay > RETENTION_LOOK_US ? RETENTION_LOOK_US : delay);
 }
 
-static void retention_purged(const char *why, void *arg)
+static void retention_purged(const char *why, const char *kept, void *arg)
 {
 	struct retention *r = arg;
+	(void)kept;             /* it is in the log */
 	if (why != NULL)
 		log_warning("the trash keeps an environment that is due: %s", why);
 	r->purging = false;
@@ -136,12 +138,21 @@ static void retention_due(void *arg)
 
 /* --- one purge --- */
 
-static void purge_end(struct purge *p, const char *why)
+char *retention_kept(const char *name, const json_t *result)
+{
+	const char *first = json_string_value(json_array_get(json_object_get(result, "kept"), 0));
+	return first == NULL ? NULL : xasprintf("a part of '%s' refuses to be removed, and is left in '%s/%s': %s", name, PATH_STATE,
+	    PATH_STAGE, first);
+}
+
+static void purge_end(struct purge *p, const char *why, const char *kept)
 {
 	struct venvd *v = p->venvd;
 	struct environment *env = p->env;
 	if (why == NULL) {
 		log_info("purged '%s'", env->entry);
+		if (kept != NULL)
+			log_warning("%s", kept);
 		store_drop(v->store, env->id, NULL, NULL, NULL);
 		index_remove(v->index, env);
 	} else {
@@ -149,14 +160,16 @@ static void purge_end(struct purge *p, const char *why)
 		env->expires_at = now_us() + RETENTION_AGAIN_US;
 		index_to_trash(v->index, env);  /* behind those that are due before it now */
 	}
-	p->done(why, p->arg);
+	p->done(why, kept, p->arg);
 	free(p);
 	venvd_stop_if_idle(v);
 }
 
 static void purge_done(enum error_code code, const json_t *result, void *arg)
 {
-	purge_end(arg, code == ERROR_NONE ? NULL : job_reason(code, result));
+	struct purge *p = arg;
+	_cleanup_free_ char *kept = code == ERROR_NONE ? retention_kept(p->env->name, result) : NULL;
+	purge_end(p, code == ERROR_NONE ? NULL : job_reason(code, result), kept);
 }
 
 static void purge_intent_on_disk(bool ok, void *arg)
@@ -170,7 +183,7 @@ static void purge_intent_on_disk(bool ok, void *arg)
 	    p->env->entry, "path", p->env->location);
 	bool awaited = p->done != retention_purged;
 	if ((awaited ? job_start : job_start_background)(p->venvd->jobs, order, 0, NULL, purge_done, p) == NULL)
-		purge_end(p, "no worker takes it now");
+		purge_end(p, "no worker takes it now", NULL);
 }
 
 void retention_purge(struct retention *r, struct environment *env, retention_done_fn *done, void *arg)

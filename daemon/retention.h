@@ -24,8 +24,12 @@ void retention_sweep(struct retention *, json_t *entries);
  * environment's. */
 void retention_tidy(struct retention *, const char *entry, const char *location);
 
-/* why: NULL, or a borrowed sentence. */
-typedef void retention_done_fn(const char *why, void *arg);
+/* Of a worker's answer: NULL, or a sentence on what refused to be removed and stays in the stage until the next start.
+ * Owned. */
+char *retention_kept(const char *name, const json_t *result);
+
+/* why: NULL, or a borrowed sentence; kept: the same of one that is gone but for that. */
+typedef void retention_done_fn(const char *why, const char *kept, void *arg);
 /* Purges one trashed environment that nobody is busy with: intent row, removal, row dropped. On success env
  * is gone from the index when done is called. Once the intent is on the disk nothing brings it back. */
 void retention_purge(struct retention *, struct environment *env, retention_done_fn *done, void *arg);

@@ -243,6 +243,23 @@ def test_a_mount_inside_is_not_crossed(daemon, root, tmp_path):
         assert (tmp_path / "data" / "file").read_text() == "precious"
 
 
+@needs_root
+@pytest.mark.parametrize("how", ["now", "now, from the trash", "empty"])
+def test_what_refuses_to_go_is_told(daemon, root, venvctl, how):
+    """Something mounted, or of another owner, stays in the stage: that is no removal without a remark."""
+    create(daemon, "a")
+    (root / "a" / "mnt").mkdir()
+    with mounted(root / "a" / "mnt", "-t", "tmpfs", "none"):
+        if how != "now":
+            daemon.call("Delete", name="a")
+        done = venvctl(*(["trash", "empty", "-y"] if how == "empty" else ["delete", "-y", "--now", "a"]))
+        assert done.returncode == 0 and "removed " in done.stderr
+        assert "warning: a part of 'a' refuses to be removed, and is left in '.venvd/stage': 'mnt': is a mount point\n" in done.stderr
+        assert daemon.environments() == {} and daemon.trash() == []
+        assert [path.name for path in (root / ".venvd/stage").glob("a~*/tree/*")] + [
+            path.name for path in (root / ".venvd/stage").glob("a~*/*") if path.name == "mnt"] != []
+
+
 @pytest.mark.parametrize("seconds", [0, 1])
 def test_retention(start, root, seconds):
     daemon = start(root, "-o", f"trash-retention={seconds}")
