@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory of request ids. Owns one record an id, found by id (a balanced tree of libc's) and kept in
- * order of age: a day, or the newest LIMIT_REQUESTS_KEPT. A record holds no answer: a success is
- * answered from the environment's row as it is now, only an error's parameters are kept as text.
+ * The memory of request ids. Owns one record an id, found by id (a balanced tree of libc's) or by what it led to (a
+ * hash: a start asks of each environment in the trash), and kept in order of age: a day, or the newest
+ * LIMIT_REQUESTS_KEPT. A record holds no answer: a success is answered from the environment's row as it is now, only an
+ * error's parameters are kept as text.
  *
  * Errors that say "not now" (Busy, RootUnavailable, NoSpace, ...) and cancelled calls are not kept: a
  * retry with the same id is then a first try.
@@ -23,6 +24,7 @@ struct replay_record {
 	struct store_request row;       /* first: the tree compares rows by id */
 	struct operation *running;      /* NULL: ended */
 	bool written;                   /* its success is on the disk, or on its way there with the environment's row */
+	struct replay_record *next;     /* in its bucket; one that led to no environment is in none */
 	TAILQ_ENTRY(replay_record) entry;
 };
 
@@ -30,6 +32,8 @@ struct replay {
 	struct venvd *venvd;
 	void *tree;
 	size_t count;
+	struct replay_record **buckets; /* by the environment's id */
+	size_t bucket_count;            /* a power of two, or 0 */
 	TAILQ_HEAD(replay_records, replay_record) by_age;
 };
 
@@ -46,8 +50,57 @@ struct replay *replay_new(struct venvd *v)
 	return replay;
 }
 
+/* --- by what they led to --- */
+
+static struct replay_record **replay_bucket(const struct replay *replay, const char *env_id)
+{
+	uint64_t hash = 14695981039346656037ull;
+	for (const char *c = env_id; *c != '\0'; c++)
+		hash = (hash ^ (unsigned char)*c) * 1099511628211ull;
+	return &replay->buckets[(hash ^ hash >> 32) & (replay->bucket_count - 1)];
+}
+
+static void replay_link(struct replay *replay, struct replay_record *record)
+{
+	if (record->row.environment_id[0] == '\0')
+		return;
+	struct replay_record **bucket = replay_bucket(replay, record->row.environment_id);
+	record->next = *bucket;
+	*bucket = record;
+}
+
+static void replay_unlink(struct replay *replay, struct replay_record *record)
+{
+	if (record->row.environment_id[0] == '\0')
+		return;
+	struct replay_record **link = replay_bucket(replay, record->row.environment_id);
+	while (*link != record)
+		link = &(*link)->next;
+	*link = record->next;
+}
+
+static void replay_lead(struct replay *replay, struct replay_record *record, const char *env_id)
+{
+	replay_unlink(replay, record);
+	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
+	replay_link(replay, record);
+}
+
+static void replay_grow(struct replay *replay)
+{
+	struct replay_record *record;
+	free(replay->buckets);
+	replay->bucket_count = replay->bucket_count > 0 ? replay->bucket_count * 4 : 64;
+	replay->buckets = xcalloc(replay->bucket_count, sizeof(struct replay_record *));
+	TAILQ_FOREACH(record, &replay->by_age, entry)
+		replay_link(replay, record);
+}
+
+/* --- by age --- */
+
 static void replay_remove(struct replay *replay, struct replay_record *record)
 {
+	replay_unlink(replay, record);
 	tdelete(record, &replay->tree, replay_compare);
 	TAILQ_REMOVE(&replay->by_age, record, entry);
 	replay->count--;
@@ -65,6 +118,7 @@ void replay_free(struct replay *replay)
 	struct replay_record *record;
 	while ((record = TAILQ_FIRST(&replay->by_age)) != NULL)
 		replay_remove(replay, record);
+	free(replay->buckets);
 	free(replay);
 }
 
@@ -91,7 +145,10 @@ static void replay_insert(struct replay *replay, struct replay_record *record)
 {
 	if (tsearch(record, &replay->tree, replay_compare) == NULL)
 		out_of_memory();
+	if (replay->count >= replay->bucket_count)
+		replay_grow(replay);
 	TAILQ_INSERT_TAIL(&replay->by_age, record, entry);
+	replay_link(replay, record);
 	replay->count++;
 }
 
@@ -201,7 +258,7 @@ const struct store_request *replay_success(struct replay_record *record, const c
 {
 	if (record == NULL)
 		return NULL;
-	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
+	replay_lead(record->running->venvd->replay, record, env_id);
 	record->written = true;
 	return &record->row;
 }
@@ -224,9 +281,9 @@ static bool replay_is_of(const struct replay_record *record, const char *env_id,
 
 void replay_forget_environment(struct replay *replay, const char *env_id, const char *method, int64_t since_us)
 {
-	struct replay_record *record, *next;
-	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
-		next = TAILQ_NEXT(record, entry);
+	struct replay_record *record = replay->count > 0 ? *replay_bucket(replay, env_id) : NULL, *next;
+	for (; record != NULL; record = next) {
+		next = record->next;
 		if (!replay_is_of(record, env_id, method, since_us))
 			continue;
 		store_drop_request(replay->venvd->store, record->row.id);
@@ -259,7 +316,7 @@ bool replay_end(struct replay *replay, struct replay_record *record, const char 
 	record->running = NULL;
 	if (code == ERROR_NONE && record->written && strcmp(record->row.environment_id, env_id) == 0)
 		return false;
-	snprintf(record->row.environment_id, sizeof(record->row.environment_id), "%s", env_id);
+	replay_lead(replay, record, env_id);
 	if (code != ERROR_NONE) {
 		char *text = json_dumps(parameters, JSON_COMPACT);
 		record->row.error = xstrdup(error_name(code));
