@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The environments in memory. Sorted arrays (live by name; the trash by name, the newest first; the live ones
- * elsewhere by location), a hash of the ids, and a heap of the trash by expiry. Insertion
+ * The environments in memory. Sorted arrays (live by name; the trash by name, the newest first; those elsewhere by
+ * location, in either part), a hash of the ids, and a heap of the trash by expiry. Insertion
  * moves what lies behind, which for 100,000 pointers is some tens of microseconds, and nothing
  * where names come in order.
  *
  * What the index itself has to remember of an environment lies in it (`counted`, `next`, `node`): with 100,000 of
  * them, a block of memory each would be felt. Only one in the trash has a node, which keeps a copy of what it is sorted
  * by (deletion, expiry): whoever changes those in an environment and then says so finds it again; likewise the counts
- * are those of `counted`. A location never changes while its environment is live. Invariants: live names are unique;
+ * are those of `counted`. A location never changes while its environment is here. Invariants: live names are unique;
  * ids need not be (a trash entry may have been copied by hand), so a link of the hash is always looked for by its
  * environment's address. Says nothing to the store, nor to anybody else.
  */
@@ -30,7 +30,7 @@ struct list {
 
 struct index {
 	struct list live, trash;        /* sorted */
-	struct list located;            /* sorted: the live ones that have a location, by that */
+	struct list located, trash_located; /* sorted: those of each that have a location, by that */
 	struct list due;                /* a heap: the trash by expiry, the earliest first */
 	struct environment **buckets;
 	size_t bucket_count;            /* a power of two */
@@ -107,14 +107,14 @@ static size_t trash_position(const struct index *index, const char *name, int64_
 	return low;
 }
 
-/* The first one elsewhere whose location is not before the first len bytes of path. */
-static size_t location_position(const struct index *index, const char *path, size_t len)
+/* The first of these whose location is not before the first len bytes of path. */
+static size_t location_position(const struct list *located, const char *path, size_t len)
 {
-	size_t low = 0, high = index->located.count;
+	size_t low = 0, high = located->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
-		const char *location = index->located.envs[middle]->location;
+		const char *location = located->envs[middle]->location;
 		int order = strncmp(location, path, len);
 		if (order < 0)
 			low = middle + 1;
@@ -216,6 +216,27 @@ static struct environment **hash_link(const struct index *index, const struct en
 
 /* --- both parts ---------------------------------------------------------------------------- */
 
+/* Where env is, which must be there: at `at` or behind others that sort the same. */
+static void list_take(struct list *list, size_t at, const struct environment *env)
+{
+	while (at < list->count && list->envs[at] != env)
+		at++;
+	assert(at < list->count);
+	list_remove(list, at);
+}
+
+static void location_enter(struct list *located, struct environment *env)
+{
+	if (env->location)
+		list_insert(located, location_position(located, env->location, strlen(env->location)), env);
+}
+
+static void location_leave(struct list *located, const struct environment *env)
+{
+	if (env->location)
+		list_take(located, location_position(located, env->location, strlen(env->location)), env);
+}
+
 /* Puts env into the part that the state says, and counts it. */
 static void enter(struct index *index, struct environment *env, enum environment_state state)
 {
@@ -228,23 +249,13 @@ static void enter(struct index *index, struct environment *env, enum environment
 		list_insert(&index->trash,
 		    trash_position(index, env->name, env->deleted_at, env->id, true), env);
 		due_add(index, env);
+		location_enter(&index->trash_located, env);
 	} else {
 		size_t at = live_position(index, env->name, false);
 		assert(at == index->live.count || strcmp(index->live.envs[at]->name, env->name) != 0);
 		list_insert(&index->live, at, env);
-		if (env->location)
-			list_insert(&index->located,
-			    location_position(index, env->location, strlen(env->location)), env);
+		location_enter(&index->located, env);
 	}
-}
-
-/* Where env is, which must be there: at `at` or behind others that sort the same. */
-static void list_take(struct list *list, size_t at, const struct environment *env)
-{
-	while (at < list->count && list->envs[at] != env)
-		at++;
-	assert(at < list->count);
-	list_remove(list, at);
 }
 
 static void leave(struct index *index, struct environment *env)
@@ -252,15 +263,14 @@ static void leave(struct index *index, struct environment *env)
 	index->counts[env->counted]--;
 	if (env->counted == STATE_TRASHED) {
 		list_take(&index->trash, trash_position(index, env->name, env->node->deleted_at, env->id, false), env);
+		location_leave(&index->trash_located, env);
 		due_remove(index, env);
 		free(env->node);
 		env->node = NULL;
 		return;
 	}
 	list_take(&index->live, live_position(index, env->name, false), env);
-	if (env->location)
-		list_take(&index->located,
-		    location_position(index, env->location, strlen(env->location)), env);
+	location_leave(&index->located, env);
 }
 
 struct index *index_new(void)
@@ -288,6 +298,7 @@ void index_free(struct index *index)
 	list_free(&index->live);
 	list_free(&index->trash);
 	free(index->located.envs);
+	free(index->trash_located.envs);
 	free(index->due.envs);
 	free(index->buckets);
 	free(index->walked);
@@ -308,12 +319,20 @@ struct environment *index_get_location(const struct index *index, const char *pa
 	for (size_t len = strnlen(path, LIMIT_PYTHON_BYTES); len > 0; len--) {
 		if (path[len] != '\0' && path[len] != '/')
 			continue;
-		size_t at = location_position(index, path, len);
+		size_t at = location_position(&index->located, path, len);
 		const char *location = at < index->located.count ? index->located.envs[at]->location : "";
 		if (strncmp(location, path, len) == 0 && location[len] == '\0')
 			return index->located.envs[at];
 	}
 	return NULL;
+}
+
+struct environment *index_trash_at(const struct index *index, const char *path, size_t n)
+{
+	const struct list *located = &index->trash_located;
+	size_t at = location_position(located, path, strlen(path)) + n;
+
+	return at < located->count && strcmp(located->envs[at]->location, path) == 0 ? located->envs[at] : NULL;
 }
 
 struct environment *index_get_id(const struct index *index, const char *id)

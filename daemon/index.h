@@ -17,6 +17,8 @@ struct environment *index_get(const struct index *, const char *name);          
 struct environment *index_get_id(const struct index *, const char *id);         /* live or trashed */
 /* The live one elsewhere at path (absolute) or, if none is, at the nearest directory above. No file is looked at. */
 struct environment *index_get_location(const struct index *, const char *path);
+/* The n-th of those in the trash whose place is path, in no order; NULL behind the last one. */
+struct environment *index_trash_at(const struct index *, const char *path, size_t n);
 struct environment *index_trash_get(const struct index *, const char *name, const char *id_or_null);
 
 /* Takes env. Its state says which part; a live name must not be there yet (asserted). */

@@ -55,7 +55,7 @@ struct reconcile {
 	struct venvd *venvd;
 	void (*ready)(struct venvd *);
 	struct entries *names;  /* what the root holds and no row claims yet */
-	json_t *paths;          /* locations of rows: to be looked into afterwards */
+	json_t *paths;          /* locations of rows, as keys: to be looked into afterwards */
 	json_t *open;           /* those where it is open whether something has happened */
 	json_t *settled;        /* names of what was being made: nothing more is concluded about them */
 	json_t *trash;          /* entry -> what the scan says of it */
@@ -104,6 +104,16 @@ static void reconcile_free(struct reconcile *rec)
 	free(rec);
 }
 
+/* As an array, owned. */
+static json_t *reconcile_keys(json_t *object)
+{
+	json_t *keys = json_array(), *value;
+	const char *key;
+	json_object_foreach(object, key, value)
+		json_array_append_new(keys, json_string(key));
+	return keys;
+}
+
 /* --- ready --- */
 
 static void reconcile_emptied(enum error_code code, const json_t *result, void *arg)
@@ -119,7 +129,7 @@ static void reconcile_step(struct reconcile *rec)
 		return;
 	struct venvd *v = rec->venvd;
 	/* Nothing of what may not be in the trash at all is removed before it has been looked for. */
-	if (json_array_size(rec->paths) == 0)
+	if (json_object_size(rec->paths) == 0)
 		retention_arm(v->retention);
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
@@ -129,7 +139,7 @@ static void reconcile_step(struct reconcile *rec)
 	rec->ready(v);
 	if (rec->adopted > 0)
 		log_info("adopted %zu environments", rec->adopted);
-	catchup_begin(v, json_incref(rec->paths));
+	catchup_begin(v, reconcile_keys(rec->paths));
 	reconcile_free(rec);
 }
 
@@ -258,7 +268,7 @@ static void reconcile_take_over(struct reconcile *rec, struct environment *env, 
 	store_put(v->store, env, NULL, NULL);
 	seen_drop(v, old);
 	if (env->location != NULL)
-		json_array_append_new(rec->paths, json_string(env->location));
+		json_object_set_new(rec->paths, env->location, json_true());
 	else
 		env->unseen = true;
 }
@@ -362,12 +372,12 @@ static bool reconcile_claim_trash(struct reconcile *rec, struct environment *env
 static void reconcile_elsewhere(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
-	json_array_append_new(rec->paths, json_string(env->location));
+	json_object_set_new(rec->paths, env->location, json_true());
 	if (env->intent == INTENT_CREATE) {
 		reconcile_roll_back(rec, env);
 	} else if (env->intent == INTENT_PURGE) {
 		index_set_state(v->index, env, STATE_READY);    /* or gone for good: seen.c */
-		json_array_append_new(rec->open, json_string(env->location));
+		json_object_set_new(rec->open, env->location, json_true());
 	} else if (env->intent != INTENT_NONE) {
 		index_set_state(v->index, env, STATE_READY);
 		seen_as_before(v, env);
@@ -439,9 +449,9 @@ static bool reconcile_restored_row(struct reconcile *rec, struct environment *en
 
 static void reconcile_trashed_elsewhere(struct reconcile *rec, const struct environment *env)
 {
-	json_array_append_new(rec->paths, json_string(env->location));
+	json_object_set_new(rec->paths, env->location, json_true());
 	if (env->intent == INTENT_DELETE || env->restoring)
-		json_array_append_new(rec->open, json_string(env->location));
+		json_object_set_new(rec->open, env->location, json_true());
 }
 
 static void reconcile_trashed(struct reconcile *rec, struct environment *env)
@@ -598,9 +608,10 @@ static void reconcile_open_done(enum error_code code, const json_t *result, void
 static void reconcile_open(struct reconcile *rec)
 {
 	struct venvd *v = rec->venvd;
-	if (json_array_size(rec->open) == 0)
+	if (json_object_size(rec->open) == 0)
 		return;
-	json_t *order = json_pack("{s:s,s:[],s:O}", "op", "inspect", "names", "paths", rec->open);
+	json_t *order = json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths",
+	    reconcile_keys(rec->open));
 	rec->waiting++;
 	if (job_start(v->jobs, order, LIMIT_ELSEWHERE_MS, reconcile_open_frame, reconcile_open_done, rec) == NULL)
 		reconcile_open_done(ERROR_CANCELLED, NULL, rec);
@@ -718,8 +729,8 @@ void reconcile_start(struct venvd *v, void (*ready)(struct venvd *))
 	rec->venvd = v;
 	rec->ready = ready;
 	rec->names = entries_new();
-	rec->paths = json_array();
-	rec->open = json_array();
+	rec->paths = json_object();
+	rec->open = json_object();
 	rec->settled = json_object();
 	rec->trash = json_object();
 	rec->empty = json_array();

@@ -92,12 +92,10 @@ void seen_as_before(struct venvd *v, struct environment *env)
  * was restored. */
 static void seen_again(struct venvd *v, const char *path, const json_t *found, uint64_t asked)
 {
-	struct environment *env = NULL;
-	do
-		env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
-		    index_trash_next(v->index, env->name, env->deleted_at, env->id);
-	while (env != NULL && (env->location == NULL || strcmp(env->location, path) != 0 ||
-	    operation_has_had(env, asked) || !seen_same(env, found)));
+	struct environment *env = NULL, *one;
+	for (size_t n = 0; (one = index_trash_at(v->index, path, n)) != NULL; n++)
+		if (!operation_has_had(one, asked) && seen_same(one, found) && (env == NULL || one->deleted_at > env->deleted_at))
+			env = one;
 	struct environment *there = env != NULL ? index_get(v->index, env->name) : NULL;
 	if (env == NULL || (there != NULL && (there->state != STATE_MISSING || there->busy != NULL)))
 		return;
@@ -111,10 +109,9 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found, u
 /* Of rows in the trash: where one would be if it had been restored, or not deleted, nothing is. */
 static void seen_not_again(struct venvd *v, const char *path, uint64_t asked)
 {
-	struct environment *env = NULL;
-	while ((env = env == NULL ? index_trash_next(v->index, NULL, 0, NULL) :
-	    index_trash_next(v->index, env->name, env->deleted_at, env->id)) != NULL)
-		if (env->location != NULL && strcmp(env->location, path) == 0 && !operation_has_had(env, asked))
+	const struct environment *env;
+	for (size_t n = 0; (env = index_trash_at(v->index, path, n)) != NULL; n++)
+		if (!operation_has_had(env, asked))
 			replay_forget_environment(v->replay, env->id, "Restore", env->deleted_at);
 }
 

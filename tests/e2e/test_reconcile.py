@@ -492,6 +492,50 @@ def python_reads(root):
     return time.monotonic() - began
 
 
+def processor(daemon):
+    """Seconds of it that the daemon itself has had."""
+    fields = pathlib.Path(f"/proc/{daemon.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def deleted_rows(root, count, location="NULL", requests=40000):
+    """Deleted an hour ago, and what was asked for since then. location: of each, as SQL of its number."""
+    with sqlite3.connect(catalog(root)) as db:
+        at = time.time_ns() // 1000 - 3600 * 10**6
+        numbers = "WITH RECURSIVE t(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM t WHERE i + 1 < {}) ".format
+        db.execute(numbers(count) + f"""INSERT INTO environment (id, name, state, intent, ino, btime_ns, created_at, deleted_at,
+            expires_at, missing_since, entry, location) SELECT printf('%016x', i), 'n' || i, 'trashed', 'none', i + 1, 0, 1,
+            {at} + i, 1, 0, 'n' || i || '~' || ({at} + i) || '~' || printf('%016x', i), {location} FROM t""")
+        db.execute(numbers(requests) + f"""INSERT INTO request SELECT 'r' || i, 'io.venvd.Delete', '0123456789abcdef',
+            printf('%016x', i), NULL, NULL, {at} + i + 1 FROM t""")
+    db.close()
+    return [f"n{i}~{at + i}~{i:016x}" for i in range(count)]
+
+
+def test_a_week_of_deletions(start, large_root):
+    """What a start does for each in the trash does not grow with what has been asked for."""
+    root = large_root / "envs"
+    start(root).stop()
+    for entry in deleted_rows(root, 10000):
+        (root / ".venvd/trash" / entry / "tree").mkdir(parents=True)
+    daemon = start(root)
+    assert len(daemon.trash()) == 10000
+    assert processor(daemon) < 2        # it is 0.2
+    daemon.stop()
+
+
+def test_a_week_of_deletions_elsewhere(start, large_root):
+    """Nor does what it does with what was seen of each."""
+    root = large_root / "envs"
+    start(root).stop()
+    deleted_rows(root, 8000, f"'{large_root}/job' || i")
+    daemon = start(root)
+    with daemon.connect() as c:
+        eventually(lambda: (status := c.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+    assert processor(daemon) < 2        # it is 0.1
+    daemon.stop()
+
+
 @pytest.fixture
 def large_root(tmp_path):
     """In memory if possible: a busy disk would be what is measured, and 40,000 files take it long to remove."""
