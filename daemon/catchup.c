@@ -17,6 +17,7 @@
 #include "retention.h"
 #include "seen.h"
 #include "store.h"
+#include "timer.h"
 #include "watch.h"
 
 #define CATCHUP_ROWS 512        /* written at a time */

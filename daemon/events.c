@@ -16,6 +16,7 @@
 #include "method.h"
 #include "request.h"
 #include "retention.h"
+#include "timer.h"
 #include "watch.h"
 
 struct watcher {

@@ -36,6 +36,7 @@
 #include "orders.h"
 #include "paths.h"
 #include "spawn.h"
+#include "timer.h"
 
 #define JOB_GRACE_US 1000000
 #define JOB_REFUSED "as much work is waiting as this daemon takes"

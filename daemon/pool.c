@@ -16,6 +16,7 @@
 #include "method.h"
 #include "pool.h"
 #include "stock.h"
+#include "timer.h"
 
 #define POOL_PAUSE_US 100000                    /* without a taker: then buckets are filled up */
 #define POOL_LOOK_US (24 * 3600 * 1000000LL)    /* the wall clock may be set meanwhile */

@@ -16,6 +16,7 @@
 #include "retention.h"
 #include "seen.h"
 #include "store.h"
+#include "timer.h"
 
 #define RETENTION_AGAIN_US (3600 * 1000000LL)   /* after a purge that did not succeed */
 #define RETENTION_LOOK_US (24 * RETENTION_AGAIN_US) /* the wall clock may be set meanwhile */

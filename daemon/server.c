@@ -36,6 +36,7 @@
 #include "reserve.h"
 #include "root.h"
 #include "server.h"
+#include "timer.h"
 
 #define SERVER_LISTENERS 2
 #define SERVER_ACCEPTS_TURN 16

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The daemon's one object, handed to every room, and the timers that rooms without libevent use. */
+/* The daemon's one object, handed to every room. */
 #ifndef VENVD_VENVD_H
 #define VENVD_VENVD_H
 #include <stdbool.h>
@@ -33,11 +33,4 @@ struct venvd {
 void venvd_stop(struct venvd *);
 /* Something finished: ends the loop if we are stopping and nothing is left to wait for. */
 void venvd_stop_if_idle(struct venvd *);
-
-/* A one-shot timer; owned by whoever made it. */
-struct timer;
-struct timer *timer_new(struct venvd *, void (*fn)(void *), void *arg);
-void timer_set(struct timer *, int64_t delay_us);       /* again moves it */
-void timer_clear(struct timer *);
-void timer_free(struct timer *);
 #endif

@@ -28,6 +28,7 @@
 #include "root.h"
 #include "seen.h"
 #include "store.h"
+#include "timer.h"
 #include "watch.h"
 
 #define WATCH_ROOT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR)

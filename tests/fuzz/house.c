@@ -123,47 +123,7 @@ void watch_base(struct watch *w, const struct environment *env)
 	(void)w, (void)env;
 }
 
-/* --- venvd.c: timers, and the beginning of the end --- */
-
-struct timer {
-	struct event *event;
-	void (*fn)(void *);
-	void *arg;
-};
-
-static void timer_fire_cb(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd, (void)what;
-	struct timer *t = arg;
-	t->fn(t->arg);
-}
-
-struct timer *timer_new(struct venvd *v, void (*fn)(void *), void *arg)
-{
-	struct timer *t = xcalloc(1, sizeof(*t));
-	*t = (struct timer){ evtimer_new(v->base, timer_fire_cb, t), fn, arg };
-	assert(t->event != NULL);
-	return t;
-}
-
-void timer_set(struct timer *t, int64_t delay_us)
-{
-	struct timeval tv = { .tv_sec = delay_us / 1000000, .tv_usec = delay_us % 1000000 };
-	evtimer_add(t->event, &tv);
-}
-
-void timer_clear(struct timer *t)
-{
-	evtimer_del(t->event);
-}
-
-void timer_free(struct timer *t)
-{
-	if (t == NULL)
-		return;
-	event_free(t->event);
-	free(t);
-}
+/* --- venvd.c: the beginning of the end --- */
 
 void venvd_stop_if_idle(struct venvd *v)
 {
