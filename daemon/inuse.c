@@ -84,7 +84,11 @@ void inuse_look(struct venvd *v, const struct request *r, const struct environme
 	*q = (struct inuse_question){ env, done, arg };
 	json_t *order = json_pack("{s:s,s:s,s:s,s:b,s:I}", "op", "inuse", "name", env->name, "at", path,
 	    "elsewhere", env->location != NULL, "caller", (json_int_t)r->caller_pid);
-	if (order != NULL && jobs_short(v->jobs, order, inuse_looked, q))
+	if (order == NULL) {            /* a path that is no UTF-8: nothing is made there that could run */
+		inuse_looked(ERROR_FAILED, NULL, q);
+		return;
+	}
+	if (jobs_short(v->jobs, order, inuse_looked, q))
 		return;
 	json_t *parameters = job_refused(env->name), *warnings = json_array();
 	done(ERROR_BUSY, parameters, warnings, arg);
