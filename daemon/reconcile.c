@@ -653,7 +653,9 @@ static void reconcile_scanned(enum error_code code, const json_t *result, void *
 		return;
 	}
 	if (code != ERROR_NONE || truncated || v->stopping) {
-		/* Nothing is concluded from half a look: what the catalog says stands until the next start. */
+		/* Nothing is concluded from half a look: what the catalog says stands until the next start, and so does the
+		 * stage: what an interrupted rename has kept there is what takes it back. */
+		json_array_clear(rec->stage);
 		log_error("the root could not be looked through: %s",
 		    job_reason(code, result));
 		if (v->config.peek)

@@ -13,7 +13,7 @@ import pytest
 
 import wire
 from conftest import DEADLINE, Closed, Daemon, VarlinkError, interpreters
-from helpers import children, eventually, held, mounted, needs_root, rebuilt_python
+from helpers import children, differences, eventually, held, mounted, needs_root, rebuilt_python, tree
 
 PYTHON = str(interpreters()[0])
 
@@ -326,6 +326,33 @@ def test_an_interrupted_rename_forgets_no_earlier_one(start, traced, root):
     row = daemon.environments()["b"]
     assert row["id"] == made["id"]
     assert daemon.call("Rename", name="a", to="b", requestId="1")["environment"] == row
+
+
+def test_half_a_look_takes_no_interrupted_rename_away(start, traced, root):
+    """What it has kept in the stage is what takes it back, at the next start that sees everything."""
+    daemon = start(root)
+    create(daemon, "a")
+    before = tree(root / "a")
+    daemon.stop()
+    daemon = traced("renameat2:delay_enter=3000000:when=3")
+    pid = daemon.call("Status")["pid"]
+    with daemon.connect() as c:
+        c.send("Rename", {"name": "a", "to": "b"})
+        eventually(lambda: any(held(child) for child in children(pid)))     # some files have changed places
+        os.kill(pid, signal.SIGSTOP)
+        for child in children(pid):
+            os.kill(child, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+    daemon.process.wait(DEADLINE)
+    assert tree(root / "a") != before
+    daemon = traced("getdents64:error=EIO:when=2+", path=root / ".venvd/stage")
+    assert "the root could not be looked through" in daemon.log()
+    idle(daemon)
+    daemon.call("Shutdown")
+    daemon.process.wait(DEADLINE)
+    daemon = start(root)
+    assert "an interrupted rename of 'a' to 'b' was taken back" in daemon.log()
+    assert not differences(tree(root / "a"), before)
 
 
 # --- the end -----------------------------------------------------------------------------------
