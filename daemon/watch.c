@@ -53,6 +53,7 @@ struct watch {
 	uint64_t asked;         /* ... since then (operation_moment()) */
 	bool rescan;            /* events were lost */
 	bool scanning;          /* the look under way is at the whole root */
+	int scans;              /* workers that have been given it */
 	json_t *dirty;          /* name -> how often it has been looked at in vain */
 	json_t *again;          /* name -> [as in dirty, when (monotonic)], of those that are looked at later */
 	int64_t again_at;       /* the earliest of those; 0: there is none */
@@ -321,12 +322,20 @@ static void watch_scan_frame(const char *kind, const json_t *frame, void *arg)
 		entries_add_text(w->names, json_string_value(json_object_get(frame, "names")));
 }
 
+static void watch_scan(struct watch *);
+
 static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 {
 	struct watch *w = arg;
 	const struct index *index = w->venvd->index;
 	const char *name;
 	size_t at = 0;
+	if (code == ERROR_FAILED && !w->venvd->stopping && w->scans < LIMIT_WORKER_RESTARTS) {
+		log_warning("the root is looked through once more: %s", job_reason(code, result));
+		watch_scan(w);
+		return;
+	}
+	w->scans = 0;
 	if (code != ERROR_NONE || json_is_true(json_object_get(result, "truncated"))) {
 		log_error("the root could not be looked through: %s", job_reason(code, result));
 		watch_look_ends(w);
@@ -343,16 +352,19 @@ static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 	watch_settle(w);
 }
 
+/* Anew, whatever a worker that has died over it has told. */
 static void watch_scan(struct watch *w)
 {
-	log_warning("events were lost: the whole root is looked through");
+	if (w->scans++ == 0)
+		log_warning("events were lost: the whole root is looked through");
 	w->rescan = false;
+	entries_clear(w->names);
 	json_object_clear(w->dirty);
 	watch_look_begins(w);
 	w->scanning = true;
 	if (job_continue_background(w->venvd->jobs, json_pack("{s:s}", "op", "scan"), 0, watch_scan_frame, watch_scanned,
 	    w) == NULL)
-		watch_look_ends(w);
+		watch_scanned(ERROR_CANCELLED, NULL, w);
 }
 
 /* --- base interpreters --- */

@@ -303,6 +303,23 @@ def test_who_asks_again_for_the_end_does_not_spoil_it(start, root):
     assert daemon.stop() == 0       # by a signal, while it puts its things away
 
 
+def test_a_look_for_lost_events_whose_worker_dies(traced, root):
+    """Nobody else tells what has happened meanwhile: the root is looked through once more."""
+    root.mkdir()
+    daemon = traced("getdents64:delay_enter=1000000:when=1", path=root)
+    pid = daemon.call("Status")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    for i in range(4200):           # LIMIT_WATCHED_NAMES
+        (root / f"d{i}").mkdir()
+    fake(root, "a")
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: any(held(child) for child in children(pid)))
+    for child in children(pid):
+        if held(child):
+            os.kill(child, signal.SIGKILL)
+    eventually(lambda: set(daemon.environments()) == {"a"}, 15)
+
+
 # --- request ids -------------------------------------------------------------------------------
 
 def test_an_interrupted_rename_forgets_no_earlier_one(start, traced, root):
