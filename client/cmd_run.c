@@ -48,8 +48,8 @@ static int exec_one(const char *file, char **argv)
 }
 
 /* Returns only if nothing could be run: the errno that says most about it. The first directory is the
- * environment's: a link of it that leads nowhere, as bin/python does when its base was removed, must
- * not make another Python run in its place. */
+ * environment's: a link of it that leads nowhere, as bin/python does when its base was removed, or a file that may not
+ * be executed, as on a file system mounted so, must not make another Python or pip run in its place. */
 static int exec_on_path(const char *path, char **argv)
 {
 	int why = ENOENT;
@@ -61,7 +61,7 @@ static int exec_on_path(const char *path, char **argv)
 		int one = exec_one(file, argv);
 		if (ours && (one == ENOENT || one == ENOTDIR) && lstat(file, &st) == 0)
 			return ELIBBAD;
-		if (ours && one == EACCES && lstat(file, &st) == 0 && S_ISLNK(st.st_mode))
+		if (ours && one == EACCES && lstat(file, &st) == 0)
 			return EACCES;
 		if (one == EACCES)
 			why = EACCES;

@@ -109,7 +109,8 @@ def test_run_never_takes_another_python_behind_what_is_closed(env, environment, 
     shutil.copy("/bin/true", closed / "python")
     (made / "bin" / "file").symlink_to("/bin/true/python")
     (made / "bin" / "home").symlink_to(closed / "python")
-    for name in ("file", "home"):
+    (made / "bin" / "plain").write_text("#!/bin/sh\necho ours\n")        # as all of them on a file system mounted noexec
+    for name in ("file", "home", "plain"):
         (tmp_path / name).write_text("#!/bin/sh\necho other\n")
         (tmp_path / name).chmod(0o755)
     who = {}
@@ -119,7 +120,7 @@ def test_run_never_takes_another_python_behind_what_is_closed(env, environment, 
         who = {"user": 65534, "group": 65534, "extra_groups": []}
     else:
         closed.chmod(0)
-    for name, words in (("file", "interpreter does not exist"), ("home", "Permission denied")):
+    for name, words in (("file", "interpreter does not exist"), ("home", "Permission denied"), ("plain", "Permission denied")):
         r = subprocess.run([VENVCTL, "run", "projA", name], env={**env, "PATH": str(tmp_path)}, capture_output=True,
                            text=True, timeout=60, **who)
         assert (r.returncode, r.stdout) == (126, "") and words in r.stderr, r
