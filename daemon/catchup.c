@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See catchup.h. Two walks over the index, some thousand names at a time, so that neither a turn of the loop nor
- * memory grows with the root. Between two turns the cursor is a name. At the daemon's end the rows are all written, and
- * the rest is not looked into.
+ * memory grows with the root; of the looks one is ordered after the other, and none is refused. Between two turns the
+ * cursor is a name. At the daemon's end the rows are all written, and the rest is not looked into.
  *
  * Invariant: a row that is unrecorded is in no queue of the store. Whoever writes another row of it says so first.
  */
@@ -155,10 +155,8 @@ static void catchup_look_some(void *arg)
 	}
 	json_t *order = looks == 0 ? NULL : json_pack("{s:s,s:[],s:s}", "op", "inspect", "names", "known", known.data);
 	catchup.asked = operation_moment();
-	if (order != NULL && job_start_background(v->jobs, order, 0, catchup_frame, catchup_looked, v) != NULL)
+	if (order != NULL && job_continue_background(v->jobs, order, 0, catchup_frame, catchup_looked, v) != NULL)
 		return;
-	if (order != NULL)
-		log_warning("the environments could not all be looked into: too much work is waiting");
 	catchup_look_ends();
 }
 
@@ -182,7 +180,7 @@ void catchup_begin(struct venvd *v, json_t *paths)
 		return;
 	}
 	if (json_array_size(paths) > 0)
-		job_start_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", paths), 0,
+		job_continue_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", paths), 0,
 		    catchup_frame_elsewhere, catchup_looked_elsewhere, v);
 	else
 		json_decref(paths);

@@ -134,7 +134,7 @@ static void reconcile_step(struct reconcile *rec)
 	if (json_array_size(rec->stage) > 0 && !v->config.peek)
 		retention_sweep(v->retention, json_incref(rec->stage));
 	if (json_array_size(rec->empty) > 0 && !v->stopping)
-		job_start_background(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash",
+		job_continue_background(v->jobs, json_pack("{s:s,s:s,s:O}", "op", "purge", "where", "trash",
 		    "entries", rec->empty), 0, NULL, reconcile_emptied, NULL);
 	rec->ready(v);
 	if (rec->adopted > 0)

@@ -26,6 +26,8 @@ struct retention {
 	struct timer *timer, *missing;
 	bool purging;           /* one at a time */
 	bool waiting;           /* `missing` is set */
+	json_t *stage;          /* entries of it that are to go; while `sweeping`, after those */
+	bool sweeping;
 };
 
 struct purge {
@@ -44,6 +46,7 @@ struct retention *retention_new(struct venvd *v)
 	r->venvd = v;
 	r->timer = timer_new(v, retention_due, r);
 	r->missing = timer_new(v, retention_forget, r);
+	r->stage = json_array();
 	return r;
 }
 
@@ -53,6 +56,7 @@ void retention_free(struct retention *r)
 		return;
 	timer_free(r->timer);
 	timer_free(r->missing);
+	json_decref(r->stage);
 	free(r);
 }
 
@@ -198,26 +202,44 @@ void retention_purge(struct retention *r, struct environment *env, retention_don
 
 /* --- the stage --- */
 
+static void sweep_next(struct retention *);
+
 static void sweep_done(enum error_code code, const json_t *result, void *arg)
 {
-	(void)arg;
-	if (code == ERROR_NONE || code == ERROR_CANCELLED)
+	struct retention *r = arg;
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("the stage could not be swept: %s", job_reason(code, result));
+	r->sweeping = false;
+	sweep_next(r);
+}
+
+/* One order after the other, each for all that has come meanwhile: so there are not many, and none is refused. */
+static void sweep_next(struct retention *r)
+{
+	if (r->sweeping || r->venvd->stopping || json_array_size(r->stage) == 0)
 		return;
-	log_warning("the stage could not be swept: %s", job_reason(code, result));
+	r->sweeping = job_continue_background(r->venvd->jobs, json_pack("{s:s,s:s,s:o}", "op", "purge", "where", "stage",
+	    "entries", r->stage), 0, NULL, sweep_done, r) != NULL;
+	r->stage = json_array();
 }
 
 void retention_sweep(struct retention *r, json_t *entries)
 {
-	json_t *order = json_pack("{s:s,s:s,s:o}", "op", "purge", "where", "stage", "entries", entries);
-	if (r->venvd->stopping)
-		json_decref(order);
-	else
-		job_start_background(r->venvd->jobs, order, 0, NULL, sweep_done, NULL);
+	json_array_extend(r->stage, entries);
+	json_decref(entries);
+	sweep_next(r);
+}
+
+static void tidy_done(enum error_code code, const json_t *result, void *arg)
+{
+	(void)arg;
+	if (code != ERROR_NONE && code != ERROR_CANCELLED)
+		log_warning("what is left of an entry of the trash stays: %s", job_reason(code, result));
 }
 
 void retention_tidy(struct retention *r, const char *entry, const char *location)
 {
 	if (!r->venvd->stopping && !r->venvd->config.peek)
-		job_start_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash", "entries",
-		    entry, "path", location), 0, NULL, sweep_done, NULL);
+		job_continue_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash",
+		    "entries", entry, "path", location), 0, NULL, tidy_done, NULL);
 }

@@ -162,6 +162,38 @@ def test_adoption_with_a_short_queue(start, root):
     assert len(daemon.environments()) == 300
 
 
+def test_a_short_queue_holds_up_nothing_of_our_own(start, root):
+    """What a start looks into afterwards, and what is swept, is never refused: nobody else would do it."""
+    daemon = start(root)
+    fake(root, "a")
+    eventually(lambda: set(daemon.environments()) == {"a"})
+    daemon.stop()
+    (root / ".venvd/stage/left").mkdir()
+    (root / ".venvd/trash/left").mkdir()
+    (root / "a/pyvenv.cfg").unlink()
+    daemon = start(root, "-o", "jobs-queued=1", "-o", "jobs-running=1")
+    eventually(lambda: daemon.environments()["a"]["state"] == "broken", 5)
+    idle(daemon)
+    assert not any((root / ".venvd/stage").iterdir()) and not any((root / ".venvd/trash").iterdir())
+    for name in ("b", "c"):
+        fake(root, name)
+    eventually(lambda: {"b", "c"} <= set(daemon.environments()))
+    idle(daemon)
+    with daemon.connect() as one, daemon.connect() as other:
+        def workers():
+            return [pid for pid in children(daemon.pid) if b"\0order" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+        one.send("Rename", {"name": "b", "to": "x", "force": True})
+        eventually(workers)
+        worker, = workers()
+        os.kill(worker, signal.SIGSTOP)
+        other.send("Rename", {"name": "c", "to": "y", "force": True})
+        eventually(lambda: daemon.call("Status")["jobsQueued"] == 1)
+        os.kill(worker, signal.SIGCONT)
+        assert one.result(one.receive()) and other.result(other.receive())
+    idle(daemon)
+    assert not any((root / ".venvd/stage").iterdir())
+
+
 # --- disks that refuse, workers that die ------------------------------------------------------------
 
 def test_a_failed_sync_ends_the_daemon_though_nobody_waits(traced):
