@@ -115,7 +115,9 @@ class House:
         self.state.target = target
 
     def disarm(self):
+        """Who has met it, if anybody has: nobody does any more."""
         self.state.target = 0
+        return self.state.fired
 
     def idle(self):
         """Until no order is under way; what nobody waits for is written then, or soon."""

@@ -196,6 +196,17 @@ class Trial:
         os.unlink(log)
         self.house.daemon = daemon
 
+    def ended(self, certainly, wait):
+        """Its status, if it ends: at once, or when it hears of what a worker has met; then it is not idle before."""
+        house = self.house
+        if not certainly and house.dead(wait) is None:
+            try:
+                house.idle()
+                return None
+            except (Closed, OSError):
+                pass
+        return house.dead(wait=5)
+
     def run(self, call, mode, error=0, all_of_it=False, **how):
         house = self.house
         lasting = how.get("persists", False)
@@ -214,11 +225,12 @@ class Trial:
                 house.died_well(status)
             if status is not None and call % 3 == 0:
                 self.start_refused()
-        house.disarm()
+        fired = house.disarm()
         if not fired:
             return False
         name = house.state.call.decode()
-        status = house.dead(wait=5 if answer is None or (all_of_it and mode != ERRNO) else 0.2 if name in SYNCS else 0)
+        status = self.ended(answer is None or mode != ERRNO and (all_of_it or fired == house.daemon.pid),
+                            0.2 if fired == house.daemon.pid and name in SYNCS else 0)
         if status is not None:
             if mode == ERRNO and not lasting:
                 if name not in SYNCS:
@@ -260,8 +272,7 @@ class Children(Trial):
             resources = tuple(n + 1 for n in resources)
         house.arm(call, mode, error, all_of_it, who=CHILD, **how)
         answer = self.do()
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         if not fired:
             return False
         name = f"{house.state.call.decode()} of a child"
@@ -318,8 +329,7 @@ class Start(Trial):
             if not house.state.fired:
                 raise Violation(f"a start in which nothing has failed: {e}") from None
         os.unlink(log)
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         ready = house.daemon.said.startswith("ready ")
         house.dead(wait=0 if ready and fired != house.daemon.pid else 3)
         return bool(fired)
@@ -373,8 +383,7 @@ class End(Trial):
             raise Violation(f"{self.operation} does not even work")
         house.arm(call, mode, error, persists=persists)
         status = self.terminate()
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         if mode == ERRNO and status != 0:
             house.died_well(status)
         house.again()
@@ -401,8 +410,7 @@ class Memory(Trial):
         answer = self.do()
         if answer is not None and not house.state.fired:
             house.dead(wait=0.06)
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         if not fired:
             return False
         try:
@@ -487,8 +495,7 @@ class StartMemory(Memory):
             house.dead(wait=0.06)
         else:
             house.dead(wait=5)
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         if not fired:
             return False
         try:
@@ -549,8 +556,7 @@ class Client(Trial):
         resources = house.resources()
         house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
         answer = self.do()
-        fired = house.state.fired
-        house.disarm()
+        fired = house.disarm()
         if not fired:
             return False
         try:
