@@ -15,6 +15,8 @@ struct search {
 	struct request *request;        /* NULL: its client is gone */
 	struct job *job;
 	json_t *found;                  /* of a list */
+	json_t *order;                  /* as it was given: a change may have to be given again */
+	int attempts;                   /* workers that failed over it */
 };
 
 static void search_gone(struct request *r, void *arg)
@@ -31,6 +33,7 @@ static void search_start(struct venvd *v, struct request *r, json_t *order, job_
 	struct search *s = xcalloc(1, sizeof(*s));
 	s->request = r;
 	s->found = json_array();
+	s->order = json_deep_copy(order);
 	s->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], frame, done, s);
 	if (s->job == NULL) {
 		json_t *parameters = job_refused(NULL);
@@ -57,6 +60,7 @@ static struct request *search_end(struct search *s, enum error_code code, const 
 static void search_free(struct search *s)
 {
 	json_decref(s->found);
+	json_decref(s->order);
 	free(s);
 }
 
@@ -137,9 +141,26 @@ void method_find_interpreter(struct venvd *v, struct request *r)
 	search_start(v, r, order, NULL, find_done);
 }
 
+static void change_done(enum error_code code, const json_t *result, void *arg);
+
+static bool change_again(struct search *s)
+{
+	struct venvd *v = s->request->venvd;
+	s->job = job_continue(v->jobs, json_deep_copy(s->order), v->config.value[CONFIG_CREATE_MS], NULL, change_done, s);
+	return s->job != NULL;
+}
+
 static void change_done(enum error_code code, const json_t *result, void *arg)
 {
 	struct search *s = arg;
+	/* Its worker may have died half-way: the order can be repeated, and only that tells what is left to do. */
+	if (code == ERROR_FAILED && s->request != NULL && ++s->attempts < LIMIT_WORKER_RESTARTS && change_again(s))
+		return;
+	if (code == ERROR_NO_SUCH_INTERPRETER && s->attempts > 0 &&
+	    strcmp(json_string_value(json_object_get(s->order, "verb")), "remove") == 0) {
+		code = ERROR_NONE;      /* by the one before */
+		result = NULL;
+	}
 	struct request *r = search_end(s, code, result);
 	json_t *interpreter = json_object_get(result, "interpreter");
 	if (r != NULL)

@@ -451,14 +451,17 @@ static size_t position(const json_t *list, const char *path)
 	return i;
 }
 
-/* Two workers at once take turns: the list is read under the lock under which it is written. */
+/* Two workers at once take turns: the list is read under the lock under which it is written. What is so already may be the
+ * work of one that died before it had synced it. */
 static int change_added(const char *path, bool add, struct failure *f)
 {
 	_cleanup_fd_ int dir = place_state_dir(PATH_INTERPRETERS);
 	if (dir < 0 || flock(dir, LOCK_EX) < 0)
 		return failure_errno(f, "cannot open '%s/%s'", PATH_STATE, PATH_INTERPRETERS);
-	json_auto_t *list = json_deep_copy(read_added());
+	json_auto_t *before = json_incref(read_added()), *list = json_deep_copy(before);
 	size_t at = position(list, path), count = json_array_size(list);
+	if (add == (at < count) && fsync(dir) < 0)
+		return failure_errno(f, "cannot sync '%s/%s'", PATH_STATE, PATH_INTERPRETERS);
 	if (add && at < count)
 		return 0;
 	if (add && count >= LIMIT_INTERPRETERS)
@@ -469,9 +472,11 @@ static int change_added(const char *path, bool add, struct failure *f)
 		    failure_text(path), "reason", "it was not added"));
 	if (add ? json_array_append_new(list, json_string(path)) < 0 : json_array_remove(list, at) < 0)
 		return failure_reason(f, ERROR_FAILED, "the path is not UTF-8");
-	if (write_file(dir, ADDED, list, true, NULL) < 0)
-		return failure_errno(f, "cannot write '%s/%s/%s'", PATH_STATE, PATH_INTERPRETERS, ADDED);
-	return 0;
+	if (write_file(dir, ADDED, list, true, NULL) == 0)
+		return 0;
+	failure_errno(f, "cannot write '%s/%s/%s'", PATH_STATE, PATH_INTERPRETERS, ADDED);
+	write_file(dir, ADDED, before, false, NULL);    /* it may have its new name, and not be on the disk */
+	return -1;
 }
 
 int known_add(const char *path, struct failure *f)

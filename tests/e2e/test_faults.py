@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong below the daemon: trash that somebody has touched, disks that refuse, workers that die."""
+import json
 import os
 import pathlib
 import select
@@ -301,6 +302,19 @@ def test_worker_dies_half_way_through_a_removal(traced, root):
     assert daemon.call("Delete", name="a", now=True) == {}
     assert daemon.environments() == {} and not (root / "a").exists()
     assert not any((root / ".venvd" / "stage").iterdir())
+
+
+def test_worker_dies_half_way_through_a_list_of_interpreters(traced):
+    daemon = traced("fsync:signal=KILL:when=2")     # the list has its name, and is not on the disk
+    assert daemon.call("AddInterpreter", path=PYTHON)["interpreter"]["added"] is True
+    assert daemon.call("RemoveInterpreter", path=PYTHON) == {}
+
+
+def test_a_list_of_interpreters_that_is_refused_the_disk(traced, root):
+    daemon = traced("fsync:error=EIO:when=2")
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("AddInterpreter", path=PYTHON)
+    assert e.value.name == "Failed" and json.loads((root / ".venvd/interpreters/added.json").read_text()) == []
 
 
 @pytest.mark.slow
