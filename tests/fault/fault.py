@@ -38,8 +38,8 @@ import time
 
 import variants
 from house import CLIENT, DAEMON, ERRNO, KILL_AFTER, KILL_BEFORE, ORDER, RESIDENT, TOP, House, Violation, build_shim
-from operations import FIRST, OPERATIONS, create
-from trial import Children, Client, End, Listing, Memory, Start, StartMemory, Trial
+from operations import BY_HAND, ENDS, FIRST, OPERATIONS, create
+from trial import EVERYTHING, Children, Client, End, EndPurged, Listing, Memory, Start, StartMemory, StartWithoutCatalog, Trial
 
 from conftest import Closed, VarlinkError  # noqa: E402
 
@@ -47,6 +47,7 @@ ERRNOS = ["ENOSPC", "EIO", "EMFILE", "ENOMEM", "EDQUOT", "EINTR", "EROFS"]
 LASTING = ["ENOSPC", "EROFS", "EDQUOT", "EMFILE", "EIO"]
 KILLS = ((KILL_BEFORE, "killed before it"), (KILL_AFTER, "killed after it"))
 WRONG = (Violation, VarlinkError, Closed, OSError, AssertionError)
+NO_POINTS = ("allocations of", "states of", "starts' calls")
 SHOWN = 20      # violations of one operation that are told
 
 
@@ -108,33 +109,47 @@ def lasting(bench, every):
 
 
 def starts(bench, every):
-    """`every` that of the calls of the operation; of those of the start a fifth as many are left out."""
-    trial = Start(bench.house, bench.work.operation)
+    """Many calls that a kill comes before leave the same to the start (what_is_left): of those the one is taken whose start has
+    most to do."""
+    anew = bench.work.operation == WITHOUT
+    trial = StartWithoutCatalog(bench.house) if anew else Start(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
-    inner = max(1, every // 5)
-    for call in bench.points(calls, every):
+    left = {}           # what is left -> (calls of the start, where it was killed)
+    for call in range(1, calls + 1):
         try:
             at_most = trial.count_start(call)
         except WRONG as e:
             bench.found(f"{bench.work.operation}, call {call} of {calls}, its start: {e}")
-            break
-        for at in bench.points(at_most, inner):
-            for mode, word in KILLS:
-                bench.attempt("starts", trial.run_start, call, f"its start {word} {at}", at, mode)
-            then = 1 + (at * 7 + call) % at_most
-            bench.attempt("starts twice", trial.run_start, call, f"its start killed at {at}, the next at {then}", at,
-                          KILL_BEFORE + (at & 1), then)
+            return
+        if at_most:
+            left[trial.left] = max((at_most, call), left.get(trial.left, (0, 0)))
+    points = [(call, at, at_most) for at_most, call in left.values() for at in range(1, at_most + 1)]
+    bench.counts["states of"], bench.counts["starts' calls"] = len(left), len(points)
+    by = None
+    for i in bench.points(len(points), every):
+        call, at, at_most = points[i - 1]
+        bench.attempt("starts", trial.run_start, call, f"its start killed before {at}", at, KILL_BEFORE)
+        # Killed after a call is killed before the next one, if that is made by the same process.
+        if at > 1 and (every > 1 or trial.by != by):
+            bench.attempt("starts", trial.run_start, call, f"its start killed after {at - 1}", at - 1, KILL_AFTER)
+        by = trial.by
+        then = 1 + (at * 7 + call) % at_most
+        bench.attempt("starts twice", trial.run_start, call, f"its start killed at {at}, the next at {then}", at,
+                      KILL_BEFORE + (at & 1), then)
+        name = ERRNOS[(at + call) % len(ERRNOS)]
+        bench.attempt("starts refused", trial.run_refused, call, f"{name} for {at} of its start", at, getattr(errno, name))
 
 
 def end(bench, every):
-    trial = End(bench.house, bench.work.operation)
+    trial = (EndPurged if bench.work.operation in ENDS else End)(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
     for call in bench.points(calls, every):
+        some = bench.work.operation in ENDS     # they have very many calls: one errno for each, another one for the next
         for mode, word in KILLS:
             bench.attempt("end", trial.run, call, word, mode)
-        for name in ERRNOS:
+        for name in [ERRNOS[call % len(ERRNOS)]] if some else ERRNOS:
             bench.attempt("end", trial.run, call, name, ERRNO, getattr(errno, name))
-        for name in LASTING:
+        for name in [LASTING[call % len(LASTING)]] if some else LASTING:
             bench.attempt("end", trial.run, call, f"{name} from there on", ERRNO, getattr(errno, name), persists=True)
 
 
@@ -157,6 +172,7 @@ def children(bench, every):
 
 
 CREATES = ["create", "create in place"]
+WITHOUT = "start without a catalog"
 OTHERS = ["list", "start", "venvctl create", "venvctl list"]    # that only memory is refused to
 WHO = {"daemon": DAEMON, "resident worker": RESIDENT, "worker of an order": ORDER}
 
@@ -182,11 +198,11 @@ def memory(bench, every):
 
 # part -> (what, of which operations, every so manieth call in full, and in the short form)
 PARTS = {
-    "kills": (kills, list(OPERATIONS), 1, 41),
-    "errors": (errors, list(OPERATIONS), 1, 61),
+    "kills": (kills, [*OPERATIONS, *BY_HAND], 1, 41),
+    "errors": (errors, [*OPERATIONS, *BY_HAND], 1, 61),
     "lasting": (lasting, list(OPERATIONS), 1, 83),
-    "starts": (starts, list(OPERATIONS), 5, 67),
-    "end": (end, ["create", "delete"], 1, 29),
+    "starts": (starts, [*OPERATIONS, *BY_HAND, WITHOUT], 1, 67),
+    "end": (end, ["create", "delete", *ENDS], 1, 29),
     "checkpoint": (checkpoint, ["create", "delete", "protect"], 1, 97),
     "children": (children, ["create in place", *FIRST], 1, 997),
     "memory": (memory, [*CREATES, *OTHERS], 1, 997),
@@ -231,7 +247,7 @@ def bites(name, build, shim, every):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--short", action="store_true", help="some points of each operation")
-    parser.add_argument("--only", action="append", metavar="OPERATION", choices=[*OPERATIONS, *FIRST, *OTHERS])
+    parser.add_argument("--only", action="append", metavar="OPERATION", choices=[*EVERYTHING, *OTHERS, WITHOUT])
     parser.add_argument("--part", action="append", choices=[*PARTS, "variants"])
     parser.add_argument("--every", type=int, help="only every so manieth call of each part")
     parser.add_argument("--seed", type=int, default=None, help="which of the points are taken where not all are")
@@ -279,7 +295,7 @@ def main():
                 one.binary = short_log
         for which, calls, counts, violations, seconds in pool.imap_unordered(run_work, work):
             report(which, calls, counts, violations, seconds)
-            total.update({k: v for k, v in counts.items() if not k.startswith("allocations")})
+            total.update({k: v for k, v in counts.items() if not k.startswith(NO_POINTS)})
             bad += len(violations)
     chosen = [n for n in variants.VARIANTS if not options.only or variants.VARIANTS[n][0] in options.only]
     if options.part and "variants" not in options.part:

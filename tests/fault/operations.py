@@ -5,6 +5,7 @@ Owns what lies beside the root, TOP/elsewhere. What is made here is the same, by
 """
 import base64
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -27,6 +28,12 @@ def nothing(_house):
 def one(house):
     labels = {create(house.daemon, "a"): "a"}
     (house.root / "a/mine").write_text("precious\n")
+    return labels
+
+
+def one_protected(house):
+    labels = one(house)
+    house.daemon.call("Protect", name="a")
     return labels
 
 
@@ -67,6 +74,35 @@ def one_adopted(house):
 def one_adopted_in_trash(house):
     labels = one_adopted(house)
     house.daemon.call("Delete", name="e")
+    return labels
+
+
+def one_made_elsewhere(house):
+    labels = nothing_elsewhere(house)
+    labels[create(house.daemon, "e", path=str(house.elsewhere / "e"))] = "e"
+    (house.elsewhere / "e/mine").write_text("precious\n")
+    return labels
+
+
+# --- interpreters that are known by hand ---
+
+def added(house):
+    """Those that are, as the next worker reads it."""
+    try:
+        return json.loads((house.root / ".venvd/interpreters/added.json").read_text())
+    except FileNotFoundError:
+        return []
+
+
+def none_added(house):
+    for path in added(house):
+        house.daemon.call("RemoveInterpreter", path=path)
+    return one(house)
+
+
+def one_added(house):
+    labels = none_added(house)
+    house.daemon.call("AddInterpreter", path=PYTHON)
     return labels
 
 
@@ -130,6 +166,22 @@ def one_without_base(house):
     text = (top / "pyvenv.cfg").read_text()
     (top / "pyvenv.cfg").write_text(text.replace("/usr/bin", "/gone/bin"))
     return labels
+
+
+# --- by hand, while a daemon looks on ---
+
+def rename_by_hand(house):
+    if (house.root / "a").exists():
+        (house.root / "a").rename(house.root / "c")
+    return "c"
+
+
+def put_by_hand(house):
+    """What another tool has made, there in one moment."""
+    if not (house.root / "m").exists():
+        shutil.copytree(house.elsewhere / "e", house.root / ".m", symlinks=True)
+        (house.root / ".m").rename(house.root / "m")
+    return "m"
 
 
 class Repaired:
@@ -203,7 +255,13 @@ OPERATIONS = {
     "create": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True}),
     "create in place": (nothing, "Create", {"name": "x", "python": PYTHON, "withoutPip": True, "caller": IN_PLACE}),
     "create --path": (nothing_elsewhere, "Create", {"name": "x", "path": "elsewhere/x", "python": PYTHON, "withoutPip": True}),
+    "create --clear": (one, "Create", {"name": "a", "python": PYTHON, "withoutPip": True, "clear": True}),
+    "create --upgrade": (one, "Create", {"name": "a", "python": PYTHON, "withoutPip": True, "upgrade": True}),
+    "create --clear --path": (one_elsewhere, "Create", {"name": "e", "path": "elsewhere/e", "python": PYTHON, "withoutPip": True,
+                                                        "clear": True}),
     "recreate": (one, "Recreate", {"name": "a"}),
+    "recreate in place": (one, "Recreate", {"name": "a", "caller": IN_PLACE}),
+    "recreate, elsewhere": (one_made_elsewhere, "Recreate", {"name": "e"}),
     "delete": (one, "Delete", {"name": "a"}),
     "delete --now": (one, "Delete", {"name": "a", "now": True}),
     "delete, elsewhere": (one_adopted, "Delete", {"name": "e"}),
@@ -216,8 +274,12 @@ OPERATIONS = {
     "clone": (one, "Clone", {"name": "a", "to": "c"}),
     "clone, elsewhere": (one_adopted, "Clone", {"name": "e", "to": "c"}),
     "purge": (one_and_trash, "Delete", {"name": "b", "now": True}),
+    "purge, elsewhere": (one_adopted_in_trash, "Delete", {"name": "e", "now": True}),
     "trash empty": (one_and_trash, "EmptyTrash", {}),
     "protect": (one, "Protect", {"name": "a"}),
+    "unprotect": (one_protected, "Protect", {"name": "a", "protected": False}),
+    "python add": (none_added, "AddInterpreter", {"path": PYTHON}),
+    "python remove": (one_added, "RemoveInterpreter", {"path": PYTHON}),
     "adopt": (one_elsewhere, "Adopt", {"name": "e", "path": "elsewhere/e"}),
     "repair": (one_moved, "Repair", {"name": "a", "caller": SEARCH}),
     "repair, a copy": (one_copied, "Repair", {"name": "a", "caller": SEARCH}),
@@ -231,3 +293,10 @@ FIRST = {
     "first create, with pip": (nothing, "Create", {"name": "x", "python": PYTHON}),
     "in place, with pip": (nothing, "Create", {"name": "x", "python": PYTHON, "caller": IN_PLACE}),
 }
+# Nobody asks for these: they are done here, and then the name that they return is waited for.
+BY_HAND = {
+    "renamed by hand": (one, rename_by_hand, {}),
+    "put there by hand": (one_elsewhere, put_by_hand, {}),
+}
+# Ends of the daemon that are operations themselves.
+ENDS = {"shutdown --purge": (one_and_trash, "Shutdown", {"purge": True})}

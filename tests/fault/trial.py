@@ -4,20 +4,27 @@
 A trial knows what is there before and what is there afterwards; a fault may leave either, as the answer says, and nothing
 else. Each kind of trial arms the shim at another moment: in the operation, in the start after it, in the end.
 """
+import contextlib
 import functools
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
+import tempfile
 import time
 
 from conftest import Closed, Daemon, VarlinkError
-from house import CHILD, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, Violation, digest, look, shape, stage_is_empty
-from operations import ASIDE, FIRST, OPERATIONS, Repaired, create, nothing, one, python_with_small_pip
+from house import CHILD, DAEMON, DEADLINE, ERRNO, KILL_BEFORE, PYTHON, House, Violation, digest, look, shape, stage_is_empty
+from operations import ASIDE, BY_HAND, ENDS, FIRST, OPERATIONS, Repaired, added, create, nothing, one, one_and_trash, python_with_small_pip
 
 # Of these the daemon ends itself, and looks at the disk when it is started again: it is never tried twice.
 SYNCS = {"fsync", "fdatasync", "syncfs", "sync_file_range", "pwrite", "pwrite64", "write", "ftruncate", "ftruncate64"}
+
+
+EVERYTHING = OPERATIONS | FIRST | BY_HAND | ENDS
+WITHOUT_ID = ("EmptyTrash", "AddInterpreter", "RemoveInterpreter")
 
 
 def bytes_apart(what):
@@ -25,19 +32,35 @@ def bytes_apart(what):
     return {name: more[1:] for name, more in what[0].items()}, [(t[0], *t[2:]) for t in what[1]]
 
 
+def name_and(n, what):
+    """Of those that live, the first n things that look() has found."""
+    return {name: more[:n] for name, more in what[0].items()}
+
+
 class Trial:
     """One operation, from its beginning to its end, with one fault or none."""
 
     def __init__(self, house, operation):
         self.house, self.operation = house, operation
-        self.setup, self.method, self.parameters = (OPERATIONS | FIRST)[operation]
+        self.setup, self.method, self.parameters = EVERYTHING[operation]
         self.of = shape if "pip" in operation else digest
         self.number, self.reason, self.answered = 0, None, 0
         self.one_by_one = operation == "trash empty"    # and it promises no more
+        self.purges = operation.startswith("purge")
         self.repaired = Repaired(operation) if self.method == "Repair" else None
+        # The interpreter's own venv works in what is there: nothing of that is taken back, but it is looked into.
+        self.rebuilt = self.parameters["name"] if {"clear", "upgrade"} & {*self.parameters} else None
 
     def look(self):
-        return look(self.house, self.labels, self.of, self.repaired is not None)
+        live, trash = look(self.house, self.labels, self.of, bool(self.repaired or self.rebuilt))
+        if self.operation.startswith("python"):
+            live["known by hand"] = tuple(added(self.house))
+        return live, trash
+
+    def but_for_it(self, what):
+        """What look() has found, without the one that is rebuilt; and that it is in the list if it was."""
+        live = {name: more for name, more in what[0].items() if name not in (self.rebuilt, f"elsewhere/{self.rebuilt}")}
+        return self.rebuilt in self.before[0] and what[0].get(self.rebuilt, (0, "gone"))[1:], live, what[1]
 
     def prepare(self):
         if self.operation in FIRST:
@@ -52,11 +75,11 @@ class Trial:
             self.repaired.old = self.repaired.files(self.house)
         self.number += 1
         self.request = {**self.parameters}
-        if "path" in self.request:
+        if "path" in self.request and self.method == "Create" or self.method == "Adopt":
             self.request["path"] = str(self.house.top / self.request["path"])
         if "small pip" in self.operation:
             self.request["python"] = str(python_with_small_pip(self.house))
-        if self.method != "EmptyTrash":
+        if self.method not in WITHOUT_ID:
             self.request["requestId"] = f"{os.getpid()}-{self.number}-{time.time_ns()}"
         assert daemon.process.poll() is None
 
@@ -72,6 +95,8 @@ class Trial:
 
     def do(self):
         """'done', the error's name, or None: no answer."""
+        if self.operation in BY_HAND:
+            return self.do_by_hand()
         connection = self.house.daemon.connect()
         connection.socket.settimeout(DEADLINE * (5 if "with pip" in self.operation else 1))
         try:
@@ -84,6 +109,17 @@ class Trial:
             return None
         finally:
             connection.close()
+
+    def do_by_hand(self):
+        name, end = self.method(self.house), time.monotonic() + DEADLINE
+        try:
+            while self.house.daemon.environments().get(name, {}).get("state") != "ready":
+                if time.monotonic() > end:
+                    raise Violation(f"'{name}' is never seen: {self.house.daemon.log()[-500:]}")
+                time.sleep(0.001)
+        except (Closed, OSError):
+            return None
+        return "done"
 
     def count(self, **how):
         self.prepare()
@@ -115,18 +151,20 @@ class Trial:
             self.house.idle()
 
     def check(self, answer, what):
-        if self.one_by_one or (self.operation == "purge" and answer == "Failed"):
+        if self.one_by_one or (self.purges and answer == "Failed"):
             now = self.look_when_purged()
-        elif self.operation == "purge":
+        elif self.purges:
             now = self.look_when_purged((self.before, self.after))
         else:
             now = self.look()
         # Both of a name are on their way then, and the one that could not go does so later.
-        in_part = self.one_by_one or (self.operation == "purge" and answer == "Failed")
+        in_part = self.one_by_one or (self.purges and answer == "Failed")
         if in_part and answer != "done" and now[0] == self.before[0] and all(t in self.before[1] for t in now[1]):
             return
         if self.repaired and bytes_apart(now) == bytes_apart(self.before):
             self.repaired.check(self.house, answer == "done")
+            return
+        if self.rebuilt and answer != "done" and self.but_for_it(now) == self.but_for_it(self.before):
             return
         if now == self.after and (answer in ("done", None) or self.after == self.before):
             return
@@ -159,7 +197,8 @@ class Trial:
         """It has happened, and happened once."""
         again = self.do()
         self.house.idle()
-        gone_by_itself = self.operation == "purge" and again == "NoSuchEnvironment"    # what failed was tried again
+        gone_by_itself = (self.purges and again == "NoSuchEnvironment"           # what failed was tried again
+                          or self.method == "RemoveInterpreter" and again == "NoSuchInterpreter")
         if again != "done" and not gone_by_itself:
             raise Violation(f"the same call again is answered {again} {self.reason}, not done")
         if self.repaired and (self.house.root / "a" / ASIDE).exists():
@@ -167,7 +206,7 @@ class Trial:
             if (again := self.do()) != "done":
                 raise Violation(f"another repair is answered {again} {self.reason}, not done")
             self.house.idle()
-        now = self.look_when_purged((self.after,)) if self.operation in ("purge", "trash empty") else self.look()
+        now = self.look_when_purged((self.after,)) if self.purges or self.operation == "trash empty" else self.look()
         if now != self.after:
             raise Violation(f"after the same call again there is {now}, not {self.after}")
 
@@ -180,21 +219,18 @@ class Trial:
                 if self.house.dead(wait=1) is None:
                     raise Violation(f"it does not list while calls fail: {e}") from None
 
-    def start_refused(self):
-        """A start that the same calls fail for: it succeeds, or says why not."""
+    def start_that_may_fail(self):
+        """A start that calls fail for: it succeeds, or says why not."""
         log = self.house.daemon.log_path
-        daemon = Daemon(self.house.root, ("-o", "pool_initial=2"), env=self.house.env, binary=self.house.binary)
-        said, status = daemon.said, None
-        if not said.startswith("ready "):
-            status = daemon.process.wait(DEADLINE)
-            if status == -signal.SIGABRT:
-                self.house.died_well(status, daemon.log())
-            elif status != 1 or not said.startswith("error: "):
-                raise Violation(f"its start ends with {status}, says '{said}': {daemon.log()[-500:]}")
-        else:
-            daemon.kill()
+        self.house.daemon = daemon = Daemon(self.house.root, House.options, env=self.house.env, binary=self.house.binary)
         os.unlink(log)
-        self.house.daemon = daemon
+        if daemon.said.startswith("ready "):
+            return
+        status = daemon.process.wait(DEADLINE)
+        if status == -signal.SIGABRT:
+            self.house.died_well(status)
+        elif status != 1 or not daemon.said.startswith("error: "):
+            raise Violation(f"its start ends with {status}, says '{daemon.said}': {daemon.log()[-500:]}")
 
     def ended(self, certainly, wait):
         """Its status, if it ends: at once, or when it hears of what a worker has met; then it is not idle before."""
@@ -210,7 +246,7 @@ class Trial:
     def run(self, call, mode, error=0, all_of_it=False, **how):
         house = self.house
         lasting = how.get("persists", False)
-        self.one_by_one = self.operation == "trash empty" or lasting and self.operation == "purge"
+        self.one_by_one = self.operation == "trash empty" or lasting and self.purges
         self.prepare()
         resources = house.resources()
         house.arm(call, mode, error, all_of_it, **how)
@@ -224,7 +260,9 @@ class Trial:
             if status is not None:
                 house.died_well(status)
             if status is not None and call % 3 == 0:
-                self.start_refused()
+                self.start_that_may_fail()
+                if house.dead() is None:
+                    house.daemon.kill()
         fired = house.disarm()
         if not fired:
             return False
@@ -293,6 +331,27 @@ class Children(Trial):
         return True
 
 
+def what_is_left(house):
+    """What a crash leaves, as far as a start goes by it: rows, trees, and which names lie in our own directories, but times
+    and ids. How much there is of what the stage holds makes no difference: it is swept."""
+    state, nameless = house.root / ".venvd", functools.partial(re.sub, r"\d*~[0-9a-f~]+", "~")
+    with tempfile.TemporaryDirectory(dir=house.top) as copy:
+        for path in state.glob("catalog.db*"):
+            shutil.copy2(path, copy)
+        with contextlib.closing(sqlite3.connect(f"{copy}/catalog.db")) as catalog:
+            try:
+                rows = catalog.execute("SELECT name, state, intent, new_name, ino <> 0, protected, location, problem IS NULL "
+                                       "FROM environment ORDER BY 1, 2, 3, ino").fetchall()
+                rows += catalog.execute("SELECT method, error FROM request ORDER BY at_us").fetchall()[-1:]
+            except sqlite3.Error as e:
+                rows = [str(e)]
+    ours = [state, state / "stage", state / "trash", *state.glob("stage/rename~*"), *state.glob("trash/*"),
+            *house.elsewhere.glob(".*.venvd-trash"), *house.elsewhere.glob(".*.venvd-trash/*")]
+    names = sorted(nameless(str(path)) for top in ours if top.is_dir() for path in top.iterdir() if not path.is_socket())
+    trees = [(path.name, digest(path)) for top in (house.root, house.elsewhere) for path in sorted(top.glob("[!.]*"))]
+    return repr((rows, names, trees))
+
+
 class Start(Trial):
     """The start after a crash in the middle of the operation is itself the operation, and so is the one after that."""
 
@@ -307,7 +366,9 @@ class Start(Trial):
         self.prepare()
         self.crash(call)
         if self.house.dead() is None:
+            self.house.disarm()
             return 0
+        self.left = what_is_left(self.house)
         self.house.arm(0)
         log = self.house.daemon.log_path
         self.house.start()
@@ -330,8 +391,34 @@ class Start(Trial):
                 raise Violation(f"a start in which nothing has failed: {e}") from None
         os.unlink(log)
         fired = house.disarm()
+        self.by = "daemon" if fired == house.daemon.pid else "a worker"
         ready = house.daemon.said.startswith("ready ")
         house.dead(wait=0 if ready and fired != house.daemon.pid else 3)
+        return bool(fired)
+
+    def run_refused(self, call, at, error):
+        """A call of the start fails."""
+        house = self.house
+        self.prepare()
+        answer = self.crash(call)
+        if house.dead() is None:
+            house.disarm()
+            return False
+        house.arm(at, ERRNO, error)
+        house.state.daemon = 0
+        self.start_that_may_fail()
+        status = self.ended(False, 0 if house.state.fired else 0.06)
+        fired = house.disarm()
+        if status is not None:
+            if house.daemon.said.startswith("ready "):
+                house.died_well(status)
+            house.again()
+        house.idle()
+        self.settled(answer)
+        self.check(answer, f"start refused call {at}")
+        stage_is_empty(house)
+        if self.do() != "done":
+            raise Violation("the same call again fails")
         return bool(fired)
 
     def run_start(self, call, at, mode, then=0):
@@ -355,6 +442,29 @@ class Start(Trial):
         if self.do() != "done":
             raise Violation("the same call again fails")
         return fired
+
+
+class StartWithoutCatalog(Start):
+    """It makes the catalog again: the environments are adopted, and the trash has its records."""
+
+    def __init__(self, house):
+        super().__init__(house, "protect")
+        self.setup = one_and_trash
+
+    def crash(self, call):
+        self.house.daemon.kill()
+        for path in (self.house.root / ".venvd").glob("catalog.db*"):
+            path.unlink()
+
+    def count(self):
+        self.prepare()
+        self.crash(1)
+        self.house.again()
+        self.house.idle()
+        self.after = self.look()
+        if [name_and(1, self.after), self.after[1]] != [name_and(1, self.before), self.before[1]]:
+            raise Violation(f"without a catalog there is {self.after}, with it {self.before}")
+        return 1
 
 
 class End(Trial):
@@ -391,6 +501,51 @@ class End(Trial):
         self.check("done", "after its end")
         stage_is_empty(house)
         self.once_more()
+        return bool(fired)
+
+
+class EndPurged(End):
+    """What is ours goes, the trash too, and every environment stays. After a crash in the middle of it no tree of the trash is
+    there in part."""
+
+    def terminate(self):
+        try:
+            self.house.daemon.call(self.method, **self.parameters)
+        except (Closed, OSError):
+            pass
+        return self.house.daemon.process.wait(DEADLINE)
+
+    def count(self):
+        self.prepare()
+        self.house.arm(0)
+        if (status := self.terminate()) != 0:
+            raise Violation(f"it ends with {status}")
+        calls = self.house.state.count
+        if {path.name for path in self.house.root.iterdir()} != {*self.before[0]}:
+            raise Violation(f"it has left {sorted(path.name for path in self.house.root.iterdir())}")
+        self.house.again()
+        self.after = self.look()
+        return calls
+
+    def run(self, call, mode, error=0, persists=False):
+        house = self.house
+        self.prepare()
+        house.arm(call, mode, error, persists=persists)
+        status = self.terminate()
+        fired = house.disarm()
+        if mode == ERRNO and status != 0:
+            house.died_well(status)
+        house.again()
+        house.idle()
+        live, trash = self.look()
+        if name_and(1, (live, trash)) != name_and(1, self.before):
+            raise Violation(f"there was {self.before[0]}, and is {live}")
+        if not {t[:2] for t in trash} <= {t[:2] for t in self.before[1]}:
+            raise Violation(f"the trash had {self.before[1]}, and has {trash}")
+        stage_is_empty(house)
+        if self.terminate() != 0 or {path.name for path in house.root.iterdir()} != {*self.before[0]}:
+            raise Violation(f"another one leaves {sorted(path.name for path in house.root.iterdir())}: {house.daemon.log()[-500:]}")
+        house.again()
         return bool(fired)
 
 
@@ -488,7 +643,7 @@ class StartMemory(Memory):
         house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
         house.state.daemon = 0
         log = house.daemon.log_path
-        house.daemon = Daemon(house.root, ("-o", "pool_initial=2"), env=house.env, binary=house.binary)
+        house.daemon = Daemon(house.root, House.options, env=house.env, binary=house.binary)
         os.unlink(log)
         said = house.daemon.said
         if said.startswith("ready "):
