@@ -143,7 +143,8 @@ static rewrite_fn *rewriter(enum kind kind, const char *name, const struct stat 
 		return is_pth || (begins_with(name, "__editable__") && ends_in(name, ".py")) ? moved_text : NULL;
 	if (kind == KIND_METADATA)
 		return strcmp(name, "RECORD") != 0 && is_text(name, st) ? moved_text : NULL;
-	if (kind == KIND_BIN && begins_with(name, "activate"))
+	/* virtualenv's and uv's activate_this.py has no prompt in it, but words in parentheses. */
+	if (kind == KIND_BIN && begins_with(name, "activate") && !ends_in(name, ".py"))
 		return moved_activate;
 	if (kind == KIND_BIN && st->st_size > 0 && st->st_size <= LIMIT_MOVED_TEXT)
 		return moved_script;

@@ -113,6 +113,8 @@ static int write_journal(struct renaming *n, struct failure *f)
 	if (n->journal_fd < 0 || write_files(n, json_object_get(journal, "files")) < 0)
 		return failure_errno(f, "cannot write the new files of '%s'", n->source.name);
 	_cleanup_free_ char *text = json_dumps(journal, JSON_COMPACT);
+	if (text && strlen(text) > JOURNAL_BYTES)
+		return failure_reason(f, ERROR_UNSUPPORTED, "it is too large to be moved: the paths of its files are too long");
 	_cleanup_fd_ int fd = openat(n->journal_fd, JOURNAL, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || !text || fd_write_all(fd, text, strlen(text)) < 0)
 		return failure_errno(f, "cannot write the new files of '%s'", n->source.name);

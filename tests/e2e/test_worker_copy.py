@@ -24,11 +24,11 @@ def environment(root):
     return env
 
 
-def until_go(root, op, **fields):
+def until_go(root, op, source="a"):
     """The answer to an order that says "reserved" in between."""
-    source = {"name": "a", "paths": [str(root / "a")], **identity(root / "a")}
     worker = Worker(root)
-    number = worker.send(op, name="b", entry="b~1", path=str(root / "b"), source=source, **fields)
+    number = worker.send(op, name="b", entry="b~1", path=str(root / "b"),
+                         source={"name": source, "paths": [str(root / source)], **identity(root / source)})
     while True:
         message = worker.receive()
         assert message is not None, worker.process.stderr.read()
@@ -83,3 +83,27 @@ def test_what_runs_as_another_does_not_run_as_us(root):
     assert "environment" in until_go(root, "clone")
     modes = {name: stat.S_IMODE((root / "b/bin" / name).stat().st_mode) for name in owners}
     assert modes == {"ours": 0o6755, "theirs": 0o2755, "group": 0o4755}
+
+
+def test_what_is_no_prompt_stays(root):
+    """'base' and 'msg' are words of that script, too."""
+    env = environment(root)
+    env.rename(root / "base")
+    lines = 'x = "" or os.path.basename(base)  # noqa: SIM222\n' + f"y = '{root}/base/bin'\n"
+    (root / "base/bin/activate_this.py").write_text(lines)
+    (root / "base/bin/activate").write_text('PS1="(base) ${PS1:-}"\n')
+    assert "environment" in until_go(root, "rename", source="base")
+    assert (root / "b/bin/activate_this.py").read_text() == lines.replace("/base/", "/b/")
+    assert (root / "b/bin/activate").read_text() == 'PS1="(b) ${PS1:-}"\n'
+
+
+def test_a_journal_that_could_not_be_read_is_not_written(root):
+    """As many files as may be moved, with paths as long as can be."""
+    env = environment(root)
+    deep = "share/" + "/".join(["d" * 250] * 3)
+    os.makedirs(env / deep)
+    for number in range(19000):
+        os.symlink(env, env / deep / f"{number:0250}")
+    answer = until_go(root, "rename")
+    assert answer["error"] == "io.venvd.Unsupported" and "too long" in answer["parameters"]["reason"], answer
+    assert os.readlink(env / deep / f"{0:0250}") == str(env)
