@@ -119,12 +119,13 @@ static char *url_without_secrets(const char *url)
 	return xasprintf("%.*s%s", (int)(start - url), url, start + user);
 }
 
-/* One line of printable characters without blanks, as a URL is. */
+/* One line of printable characters without blanks and those that RFC 3986 knows none of: in a requirements file a '\\' at
+ * the end takes the next line in, and "${NAME}" is a variable of whoever installs it. */
 static bool is_url(const char *s)
 {
 	size_t len = strlen(s);
 	for (size_t i = 0; i < len; i++)
-		if ((unsigned char)s[i] <= 0x20 || s[i] == 0x7f)
+		if ((unsigned char)s[i] <= 0x20 || s[i] == 0x7f || strchr("\\{}<>\"^`|", s[i]))
 			return false;
 	return len > 0 && len <= URL_BYTES && strchr(s, ':') != NULL;
 }

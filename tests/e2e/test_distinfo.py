@@ -69,7 +69,8 @@ def test_every_form(root, site):
     ({"url": "https://h/p\n--index-url http://evil"}, None),
     ({"url": "https://h", "vcs_info": {"vcs": "git", "commit_id": "me:pw@evil/p"}}, None),
     ({"url": "https://h/p", "vcs_info": {"vcs": "https://evil/", "commit_id": "abc"}}, None),
-    ({"url": "https://h/a b"}, None),
+    ({"url": "https://h/a b"}, None), ({"url": "https://h/a\\"}, None), ({"url": "https://h/${HOME}"}, None),
+    ({"url": "https://${USER}:${PASSWORD}@h/p"}, "https://h/p"),
     ({"url": "https://h/" + "x" * 4000}, None),
     ({"url": 7}, None), ({"url": ""}, None), ([], None), ("{", None), ("[" * 100000, None),
 ])
