@@ -12,8 +12,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include "builder.h"
 #include "durable.h"
@@ -27,6 +29,8 @@
 #include "resolve.h"
 #include "talk.h"
 #include "target.h"
+
+#define ACCESS_LIST_BYTES 8192  /* a thousand entries */
 
 struct creation {
 	json_t *order;
@@ -117,6 +121,18 @@ static int find_interpreter(struct creation *c, struct failure *f)
 
 /* --- the reservation --- */
 
+/* A default access list of the root, as mkdir there would: the stage may have none, or an older one. */
+static int inherit_access_list(int path_fd)
+{
+	char value[ACCESS_LIST_BYTES], path[64];
+	ssize_t n = fgetxattr(WORKER_FD_ROOT, "system.posix_acl_default", value, sizeof(value));
+	if (n <= 0)
+		return n < 0 && errno == ERANGE ? -1 : 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", path_fd);
+	return setxattr(path, "system.posix_acl_default", value, (size_t)n, 0) < 0 ? -1 :
+	    setxattr(path, "system.posix_acl_access", value, (size_t)n, 0);
+}
+
 /* The directory has the mode, and in a set-group-id root the group, that mkdir in the root would give. */
 static int make_reservation(struct creation *c, struct failure *f)
 {
@@ -133,13 +149,13 @@ static int make_reservation(struct creation *c, struct failure *f)
 	if (place_statx(c->stage_fd, c->entry, &st) < 0 || fstat(WORKER_FD_ROOT, &root) < 0)
 		return failure_errno(f, "cannot look at the directory for '%s'", c->name);
 	c->id = place_identity(&st);
+	_cleanup_fd_ int fd = place_open(c->stage_fd, c->entry, O_PATH | O_DIRECTORY);
 	if ((root.st_mode & S_ISGID) && !(st.stx_mode & S_ISGID)) {
-		_cleanup_fd_ int fd = place_open(c->stage_fd, c->entry, O_PATH | O_DIRECTORY);
 		if (fd < 0 || fchownat(fd, "", -1, root.st_gid, AT_EMPTY_PATH) < 0 ||
 		    place_chmod(fd, (st.stx_mode & 07777) | S_ISGID) < 0)
 			return failure_errno(f, "cannot give '%s' the group of the root", c->name);
 	}
-	return 0;
+	return fd < 0 || inherit_access_list(fd) < 0 ? failure_errno(f, "cannot give '%s' the access list of the root", c->name) : 0;
 }
 
 /* Tells the daemon what is reserved; 0 once its row is on the disk. */

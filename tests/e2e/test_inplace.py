@@ -8,6 +8,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -395,3 +396,28 @@ def test_inspect_elsewhere(root, tmp_path):
     assert {n: e["kind"] for n, e in found.items()} == {
         "a": "environment", str(path): "environment", str(tmp_path / "no/x"): "absent", "/": "other"}
     assert found[str(path)]["ino"] == path.stat().st_ino
+
+
+# --- a root with an access list for what is made in it ------------------------------------------------
+
+def access_lists(top):
+    return {name: {key: os.getxattr(top / name, key) for key in os.listxattr(top / name) if "posix_acl" in key}
+            for name in (".", "bin", "pyvenv.cfg")}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_access_lists_are_the_roots(root, umask):
+    """Given to it by somebody when the stage was there already: those that 'python -m venv' would have come to."""
+    everybody = 0xffffffff
+    entries = [(1, 7, everybody), (2, 5, 65534), (4, 5, everybody), (16, 7, everybody), (32, 0, everybody)]
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(root, "system.posix_acl_default", value)
+    except OSError as e:
+        pytest.skip(f"no access lists here: {e}")
+    answer, _ = create(root, caller=CALLER | {"umask": umask})
+    assert "environment" in answer, answer
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", root / "other"], check=True, umask=umask)
+    assert access_lists(root / "e") == access_lists(root / "other") != {name: {} for name in (".", "bin", "pyvenv.cfg")}
+    for name in (".", "bin", "pyvenv.cfg"):
+        assert (root / "e" / name).stat().st_mode == (root / "other" / name).stat().st_mode
