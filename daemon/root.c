@@ -227,8 +227,8 @@ static int root_open_lock(const struct root *root, const char *name)
 	return openat(root->state_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
-/* True if the file that we locked is still the one of that name, in the directory of that name. */
-static bool root_lock_current(const struct root *root)
+/* The file that we locked is still the one of that name, in the directory of that name. */
+bool root_lock_current(const struct root *root)
 {
 	struct stat ours, there;
 	_cleanup_fd_ int state = openat(root->fd, PATH_STATE, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -24,6 +24,8 @@ int root_fd(const struct root *);       /* -1: there is none (only looking) */
 int root_state_fd(const struct root *); /* -1 when only looking */
 int root_lock_fd(const struct root *);
 const char *root_real(const struct root *);     /* its path without symbolic links, or NULL */
+/* Whether the lock that we hold is the one whose path is ROOT/.venvd/lock: else another daemon may serve the root by now. */
+bool root_lock_current(const struct root *);
 /* NULL while the root's path still leads to the directory that we opened; else why not, owned. */
 char *root_changed(const struct root *);
 #endif

@@ -25,6 +25,7 @@
 #include "job.h"
 #include "log.h"
 #include "operation.h"
+#include "paths.h"
 #include "root.h"
 #include "seen.h"
 #include "store.h"
@@ -51,6 +52,7 @@ struct watch {
 	bool started;
 	bool looking;           /* an order is under way ... */
 	uint64_t asked;         /* ... since then (operation_moment()) */
+	bool lost_state;        /* our own directory was taken away: nothing can be kept there any more */
 	bool rescan;            /* events were lost */
 	bool scanning;          /* the look under way is at the whole root */
 	int scans;              /* workers that have been given it */
@@ -435,6 +437,10 @@ static void watch_look_into_some(struct watch *w)
 static void watch_due(void *arg)
 {
 	struct watch *w = arg;
+	if (w->lost_state && !w->venvd->stopping) {
+		log_error("'%s/" PATH_STATE "' was taken away, and venvd ends", w->venvd->config.root);
+		venvd_stop(w->venvd);
+	}
 	if (w->looking || w->venvd->stopping)
 		return;
 	if (w->rescan)
@@ -467,6 +473,11 @@ static void watch_heard_root(struct watch *w, const struct inotify_event *e)
 {
 	if (e->mask & IN_IGNORED)
 		w->root_wd = -1;
+	/* With the root it goes, too: who makes another one there has another daemon. */
+	if (e->len > 0 && strcmp(e->name, PATH_STATE) == 0 && !root_lock_current(w->venvd->root)) {
+		w->lost_state = true;
+		timer_set(w->timer, 0);
+	}
 	if (e->len == 0 || e->name[0] == '.')
 		return;
 	_cleanup_free_ char *name = text_printable(e->name);

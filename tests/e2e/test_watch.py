@@ -322,6 +322,23 @@ def test_the_root_is_moved(daemon, root):
     assert daemon.call("Delete", name="a")["environment"]["state"] == "trashed"
 
 
+@pytest.mark.parametrize("how", ["all of it", "our own", "our own, moved"])
+def test_the_root_is_removed(start, root, how):
+    """Nobody reaches a daemon whose socket is gone, and nothing that it says is kept: it does not stay for ever."""
+    daemon = start(root)
+    create(daemon, "a")
+    if how == "our own, moved":
+        (root / ".venvd").rename(root / "aside")
+    else:
+        path = root if how == "all of it" else root / ".venvd"
+        eventually(lambda: shutil.rmtree(path, ignore_errors=True) or not path.exists())    # something may be made in it yet
+    assert daemon.process.wait(SOON) == 0
+    assert "was taken away" in daemon.log()
+    second = start(root)
+    assert set(second.environments()) == (set() if how == "all of it" else {"a"})
+    second.stop()
+
+
 def connect(root):
     from conftest import Connection
     return Connection(str(root / ".venvd" / "io.venvd"))
