@@ -215,6 +215,8 @@ static void creation_discarded(enum error_code code, const json_t *result, void 
 	log_error("what was made of '%s' could not be taken away: %s", env->name,
 	    job_reason(code, result));
 	operation_take_back(&c->op);
+	if (c->moved)
+		creation_leave_in_trash(c);
 	creation_leave_broken(c, INTENT_CREATE, creation_left); /* before the answer: as it was, the row would keep it */
 }
 

@@ -241,6 +241,29 @@ def test_half_made_and_not_removable_is_never_adopted(start, root, tmp_path):
     assert daemon.environments() == {} and not (root / "a").exists()
 
 
+def test_half_recreated_and_not_removable(start, root, tmp_path):
+    """The old one cannot be put back, for its name is taken: it is in the trash, and so the trash says."""
+    python = rebuilt_python(PYTHON, tmp_path / "python", ensurepip=(
+        "import subprocess, sys\nsubprocess.run(['chattr', '+i', sys.prefix], check=True)\nsys.exit(3)\n"))
+    daemon = start(root)
+    try:
+        (fake(root, "a") / "bin/pip").write_text("")
+        (root / "a/mine").write_text("x")
+        eventually(lambda: "a" in daemon.environments())
+        with pytest.raises(VarlinkError):
+            daemon.call("Recreate", name="a", python=str(python), caller=wire.IN_PLACE)
+        if "could not be taken away" not in daemon.log():
+            pytest.skip("chattr +i does not work here")
+        assert [e["name"] for e in daemon.trash()] == ["a"]
+        daemon.call("Restore", name="a", **{"as": "b"})
+        assert (root / "b/mine").read_text() == "x"
+        daemon.stop()
+    finally:
+        subprocess.run(["chattr", "-Rf", "-i", str(root)], check=False)
+    daemon = start(root)
+    assert set(daemon.environments()) == {"b"} and not (root / "a").exists() and daemon.trash() == []
+
+
 # --- what a client can ask for -----------------------------------------------------------------------
 
 def test_socket_option_names_the_usual_one(start, root):
