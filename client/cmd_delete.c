@@ -176,6 +176,27 @@ static int refuse_foreign(const char *name, const char *problem)
 	return messages_refuse(ERROR_UNSUPPORTED, why);
 }
 
+static void found_cb(void *arg, const char *text, size_t len)
+{
+	struct row row;
+	if (!row_read(text, len, "environment", &row))
+		return;
+	if (row.object)
+		*(bool *)arg = true;
+	row_done(&row);
+}
+
+/* Where there is none in the root, --now is about what the trash holds. */
+static bool is_in_trash(struct session *s, const char *name)
+{
+	bool found = false;
+	json_auto_t *parameters = json_pack("{s:s, s:[s]}", "name", name, "fields", "name");
+	struct request q = { .method = "ListTrash", .parameters = parameters, .more = true, .repeatable = true, .each = found_cb,
+	                     .arg = &found };
+	_cleanup_answer_ struct answer a;
+	return session_call(s, &q, &a) && found;
+}
+
 static int print_dry_run(struct session *s, struct deletion *d)
 {
 	_cleanup_text_ struct text out = { 0 };
@@ -189,7 +210,7 @@ static int print_dry_run(struct session *s, struct deletion *d)
 			status = messages_refuse(ERROR_PROTECTED, environment);
 		else if (there && state && strcmp(state, "foreign") == 0)
 			status = refuse_foreign(d->names.name[i], json_text(environment, "problem"));
-		else if (there)
+		else if (there || (d->now && a.error == ERROR_NO_SUCH_ENVIRONMENT && is_in_trash(s, d->names.name[i])))
 			table_line(&out, d->names.name[i]);
 		else if (a.error != ERROR_NO_SUCH_ENVIRONMENT || !d->missing_ok)
 			status = messages_report(s, &a, d->names.name[i]);

@@ -39,6 +39,16 @@ def test_dry_run_of_what_is_not_deleted(cli, root):
     assert done.stdout == "a\n" and "'link': it is not venvd's to delete: symbolic link" in done.stderr
 
 
+def test_dry_run_of_what_lies_in_the_trash(cli, root):
+    cli.create("a")
+    cli.good("delete", "a")
+    assert cli("delete", "--dry-run", "a").returncode == 3
+    assert cli.good("delete", "--now", "--dry-run", "a").stdout == "a\n"
+    assert cli.good("list", "--trash", "-q").stdout == "a\n"
+    cli.good("delete", "--now", "-y", "a")
+    assert cli("delete", "--now", "--dry-run", "a").returncode == 3
+
+
 def test_what_came_while_the_question_stood(cli):
     """It is about those that were there, and 'yes' removes no other."""
     for name in ("a", "b"):
