@@ -565,12 +565,35 @@ static enum environment_intent creation_intent(const struct creation *c, const j
 	return as_is && !json_is_true(json_object_get(frame, "made")) ? INTENT_REBUILD : INTENT_CREATE;
 }
 
+/* The one that is this directory already, which was reached through other links; NULL. */
+static const struct environment *creation_same(const struct creation *c, const json_t *frame)
+{
+	const struct index *index = c->op.venvd->index;
+	const struct environment *ours = c->op.env, *env = ours->location != NULL ? index_next(index, NULL) : NULL;
+	int64_t ino = json_integer_value(json_object_get(frame, "ino")), btime = json_integer_value(json_object_get(frame, "btime"));
+	while (env != NULL && (env == ours || env->state == STATE_MISSING || env->ino != ino || env->btime_ns != btime))
+		env = index_next(index, env->name);
+	return env;
+}
+
+static void creation_refuse_same(struct creation *c, const struct environment *same)
+{
+	json_t *parameters = json_pack("{s:s,s:s}", "name", same->name, "state", environment_state_name(same->state));
+	operation_fail(&c->op, ERROR_ALREADY_EXISTS, parameters);
+	json_decref(parameters);
+	job_cancel(c->job);
+}
+
 static void creation_frame(const char *kind, const json_t *frame, void *arg)
 {
 	struct creation *c = arg;
+	bool reserved = strcmp(kind, "reserved") == 0 && c->op.error == ERROR_NONE;
+	const struct environment *same = reserved ? creation_same(c, frame) : NULL;
 	if (strcmp(kind, "progress") == 0)
 		creation_stage(c, json_string_value(json_object_get(frame, "stage")));
-	else if (strcmp(kind, "reserved") == 0 && c->op.error == ERROR_NONE)
+	else if (same != NULL)
+		creation_refuse_same(c, same);
+	else if (reserved)
 		creation_reserved(c, frame, creation_intent(c, frame));
 }
 

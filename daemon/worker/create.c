@@ -176,6 +176,9 @@ static int reserve(struct creation *c, struct failure *f)
 		if (target_open(&c->target, c->path, c->caller.umask, f) < 0)
 			return -1;
 		c->id = c->target.id;
+		/* The daemon knows the root by its text, and nothing is called there but by its directory's name. */
+		if (c->elsewhere && target_lies_in_root(&c->target))
+			return failure_reason(f, ERROR_UNSUPPORTED, "'%s' lies in the root", c->path);
 		return await_go(c, f);
 	}
 	if (make_reservation(c, f) == 0 && await_go(c, f) == 0)

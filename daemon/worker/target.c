@@ -192,6 +192,11 @@ void target_undo(struct target *t)
 	t->made = false;
 }
 
+bool target_lies_in_root(const struct target *t)
+{
+	return lies_in(t->parent_fd, WORKER_FD_ROOT);
+}
+
 bool target_is_there(const struct target *t)
 {
 	const char *base;

@@ -27,6 +27,8 @@ void target_done(struct target *);
 int target_open(struct target *, const char *path, mode_t umask, struct failure *);
 /* Takes away what target_open() made, and all that was put into it since. */
 void target_undo(struct target *);
+/* Whether it lies in the root, through whatever links. */
+bool target_lies_in_root(const struct target *);
 /* Whether its path still leads to it. */
 bool target_is_there(const struct target *);
 /* Everything in it is on the disk. */

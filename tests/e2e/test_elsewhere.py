@@ -56,6 +56,28 @@ def test_made(start, root, tmp_path):
     assert daemon.environments() == {}
 
 
+def test_one_that_is_known_by_another_path(daemon, root, tmp_path):
+    """Through a link among its parents: it would be there twice, and not protected under its second name."""
+    (tmp_path / "r").symlink_to(root)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "q").symlink_to("p")
+    create(daemon, "a", withoutPip=True)
+    create(daemon, "b", withoutPip=True, path=str(tmp_path / "p/.venv"))
+    for name, env in (("a", root / "a"), ("b", tmp_path / "p/.venv")):
+        daemon.call("Protect", name=name)
+        (env / "precious").touch()
+    before = daemon.environments()
+    for options in ({}, {"clear": True}, {"upgrade": True}):
+        error = fails(daemon, "Create", name="c", python=PYTHON, withoutPip=True, path=str(tmp_path / "r/a"), **options)
+        assert error.name == "Unsupported" and "lies in the root" in error.parameters["reason"]
+        error = fails(daemon, "Create", name="c", python=PYTHON, withoutPip=True, path=str(tmp_path / "q/.venv"), **options)
+        assert error.name == "AlreadyExists" and error.parameters["name"] == "b"
+    assert fails(daemon, "Create", name="c", python=PYTHON, path=str(tmp_path / "r/d/e")).name == "Unsupported"
+    assert daemon.environments() == before and sorted(p.name for p in root.iterdir()) == [".venvd", "a"]
+    assert (root / "a/precious").exists() and (tmp_path / "p/.venv/precious").exists()
+    assert create(daemon, "c", withoutPip=True, path=str(tmp_path / "q/.other"))["path"] == str(tmp_path / "q/.other")
+
+
 def test_deleted_by_hand_is_forgotten(daemon, tmp_path):
     create(daemon, "p", path=str(tmp_path / "p"))
     shutil.rmtree(tmp_path / "p")
