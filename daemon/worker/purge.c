@@ -90,6 +90,27 @@ static int empty_trash(struct removal *r, int stage, json_t *entries, struct fai
 	return 0;
 }
 
+/* The tree of an entry is no tree of the trash any more, and that is on the disk; or it is as it was. */
+static int give_up_tree(int fd)
+{
+	bool moved = place_move(fd, PATH_TREE, fd, PATH_REST) == 0;
+	if (!moved && errno != ENOENT)
+		return -1;
+	if (durable_directory(fd) == 0)
+		return 0;
+	int err = errno;
+	if (moved)
+		place_move(fd, PATH_REST, fd, PATH_TREE);
+	errno = err;
+	return -1;
+}
+
+static bool remove_beside(struct removal *r, int beside, int fd, const char *entry)
+{
+	remove_contents(r, fd, NULL);
+	return !r->gone && !r->kept && unlinkat(beside, entry, AT_REMOVEDIR) == 0;
+}
+
 /* An entry of the trash beside path, if it is there. */
 static int empty_beside(struct removal *r, const char *path, const char *entry, struct failure *f)
 {
@@ -99,13 +120,17 @@ static int empty_beside(struct removal *r, const char *path, const char *entry, 
 	_cleanup_fd_ int fd = beside < 0 ? -1 : place_open(beside, entry, O_RDONLY | O_DIRECTORY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return 0;
-	if (fd < 0 || (place_move(fd, PATH_TREE, fd, PATH_REST) < 0 && errno != ENOENT) ||
-	    durable_directory(fd) < 0)
+	if (fd < 0 || give_up_tree(fd) < 0)
 		return failure_errno(f, "cannot take '%s' out of the trash beside '%s'", entry, path);
-	remove_contents(r, fd, NULL);
+	bool removed = remove_beside(r, beside, fd, entry);
+	if (!removed && !r->gone) {             /* once more, as in the stage */
+		json_decref(r->kept);
+		r->kept = NULL;
+		removed = remove_beside(r, beside, fd, entry);
+	}
 	if (r->gone)
 		return 0;
-	if (r->kept || unlinkat(beside, entry, AT_REMOVEDIR) < 0)
+	if (!removed)
 		return failure_reason(f, ERROR_FAILED, "cannot remove all of '%s' beside '%s': %s", entry, path,
 		    r->kept ? json_string_value(json_array_get(r->kept, 0)) : strerror(errno));
 	trash_leave_beside(parent, base);

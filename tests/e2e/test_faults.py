@@ -340,6 +340,27 @@ def test_a_list_of_interpreters_that_is_refused_the_disk(traced, root):
     assert e.value.name == "Failed" and json.loads((root / ".venvd/interpreters/added.json").read_text()) == []
 
 
+@pytest.mark.parametrize(("inject", "goes"), [("fsync:error=EIO:when=1", False), *((f"unlinkat:error=EBUSY:when={n}", True)
+                                                                                   for n in (2, 3))])
+def test_a_purge_elsewhere_that_is_refused_something(traced, start, root, tmp_path, inject, goes):
+    """Once: what is in the trash is whole, or has gone."""
+    daemon = start(root)
+    create(daemon, "e", path=str(tmp_path / "e"))
+    daemon.call("Delete", name="e")
+    assert daemon.stop() == 0
+    if goes:                                    # its record, the empty tree, the entry
+        [tree] = tmp_path.glob(".e.venvd-trash/*/tree")
+        shutil.rmtree(tree)
+        tree.mkdir()
+    daemon = traced(inject)
+    if goes:
+        assert daemon.call("Delete", name="e", now=True) == {} and daemon.trash() == [] and not list(tmp_path.glob(".e*"))
+        return
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("Delete", name="e", now=True)
+    assert e.value.name == "Failed" and (pathlib.Path(daemon.trash()[0]["path"]) / "pyvenv.cfg").exists()
+
+
 @pytest.mark.slow
 def test_sigterm_ends_a_purge_in_time(start, root):
     daemon = start(root)
