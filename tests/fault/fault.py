@@ -48,6 +48,7 @@ LASTING = ["ENOSPC", "EROFS", "EDQUOT", "EMFILE", "EIO"]
 KILLS = ((KILL_BEFORE, "killed before it"), (KILL_AFTER, "killed after it"))
 WRONG = (Violation, VarlinkError, Closed, OSError, AssertionError)
 NO_POINTS = ("allocations of", "states of", "starts' calls")
+WITH_PIP = 90   # calls of a create with the real pip that are taken
 SHOWN = 20      # violations of one operation that are told
 
 
@@ -67,6 +68,10 @@ class Bench:
     def points(self, calls, every):
         """The numbers of the calls that are taken; from one run to the next they go through all of them."""
         return range(1 + self.work.seed % every, calls + 1, every)
+
+    def some_of(self, names, call):
+        """All, or of an operation that makes very many calls one for each, another one for the next."""
+        return [names[call % len(names)]] if self.work.operation in (*ENDS, SMALL_PIP) else names
 
     def found(self, violation):
         self.violations.append(violation)
@@ -96,7 +101,7 @@ def errors(bench, every, small=False):
     trial = Trial(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
     for call in bench.points(calls, every):
-        for name in ERRNOS:
+        for name in bench.some_of(ERRNOS, call):
             bench.attempt("checkpoint" if small else "errors", trial.run, call, name, ERRNO, getattr(errno, name))
 
 
@@ -144,12 +149,11 @@ def end(bench, every):
     trial = (EndPurged if bench.work.operation in ENDS else End)(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
     for call in bench.points(calls, every):
-        some = bench.work.operation in ENDS     # they have very many calls: one errno for each, another one for the next
         for mode, word in KILLS:
             bench.attempt("end", trial.run, call, word, mode)
-        for name in [ERRNOS[call % len(ERRNOS)]] if some else ERRNOS:
+        for name in bench.some_of(ERRNOS, call):
             bench.attempt("end", trial.run, call, name, ERRNO, getattr(errno, name))
-        for name in [LASTING[call % len(LASTING)]] if some else LASTING:
+        for name in bench.some_of(LASTING, call):
             bench.attempt("end", trial.run, call, f"{name} from there on", ERRNO, getattr(errno, name), persists=True)
 
 
@@ -159,19 +163,21 @@ def checkpoint(bench, every):
 
 
 def children(bench, every):
-    """Thousands of calls, and seconds each, where a real pip is installed: a dozen of them."""
+    """Thousands of calls, and seconds each, where a real pip is installed: of those some, and of each only one way to go wrong,
+    another one for the next."""
     trial = Children(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
-    for call in bench.points(calls, max(every, calls // 12 if "with pip" in bench.work.operation else 1)):
-        for mode, word in KILLS:
-            bench.attempt("children", trial.run, call, word, mode)
-        bench.attempt("children", trial.run, call, "killed after it, and the daemon", KILL_AFTER, 0, True)
+    real = "with pip" in bench.work.operation
+    for i, call in enumerate(bench.points(calls, max(every, calls // WITH_PIP) if real else every)):
+        ways = [(word, mode, 0, {}) for mode, word in KILLS] + [("killed after it, and the daemon", KILL_AFTER, 0, {"all_of_it": True})]
         for name in LASTING[:1] + LASTING[-1:]:
-            bench.attempt("children", trial.run, call, name, ERRNO, getattr(errno, name))
-            bench.attempt("children", trial.run, call, f"{name} from there on", ERRNO, getattr(errno, name), persists=True)
+            ways += [(name, ERRNO, getattr(errno, name), {}), (f"{name} from there on", ERRNO, getattr(errno, name), {"persists": True})]
+        for word, mode, error, how in [ways[i % len(ways)]] if real else ways:
+            bench.attempt("children", trial.run, call, word, mode, error, **how)
 
 
 CREATES = ["create", "create in place"]
+SMALL_PIP = "first create, with a small pip"
 WITHOUT = "start without a catalog"
 OTHERS = ["list", "start", "venvctl create", "venvctl list"]    # that only memory is refused to
 WHO = {"daemon": DAEMON, "resident worker": RESIDENT, "worker of an order": ORDER}
@@ -198,13 +204,14 @@ def memory(bench, every):
 
 # part -> (what, of which operations, every so manieth call in full, and in the short form)
 PARTS = {
-    "kills": (kills, [*OPERATIONS, *BY_HAND], 1, 41),
-    "errors": (errors, [*OPERATIONS, *BY_HAND], 1, 61),
+    "kills": (kills, [*OPERATIONS, *BY_HAND, "first create", SMALL_PIP], 1, 41),
+    "errors": (errors, [*OPERATIONS, *BY_HAND, "first create", SMALL_PIP], 1, 61),
     "lasting": (lasting, list(OPERATIONS), 1, 83),
     "starts": (starts, [*OPERATIONS, *BY_HAND, WITHOUT], 1, 67),
     "end": (end, ["create", "delete", *ENDS], 1, 29),
     "checkpoint": (checkpoint, ["create", "delete", "protect"], 1, 97),
-    "children": (children, ["create in place", *FIRST], 1, 997),
+    "children": (children, ["create in place", "create --path", "create --clear", "create --upgrade", "recreate in place",
+                            *FIRST], 1, 997),
     "memory": (memory, [*CREATES, *OTHERS], 1, 997),
 }
 
@@ -265,7 +272,7 @@ def plan(options, binary, shim, seed):
             if options.only and operation not in options.only or options.short and "with pip" in operation:
                 continue
             every_now = options.every or (short if options.short else every)
-            slices = 4 if part == "memory" and operation in ("create", "start") else 1      # whoever is idle takes some
+            slices = 4 if part == "memory" and operation in (*CREATES, "start") else 1      # whoever is idle takes some
             work += [Work(part, operation, every_now * slices, binary, shim, seed + i * every_now) for i in range(slices)]
     if options.short and not options.part:
         rest = [w for w in work if w.part != "kills"]

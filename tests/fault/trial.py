@@ -83,6 +83,11 @@ class Trial:
             self.request["requestId"] = f"{os.getpid()}-{self.number}-{time.time_ns()}"
         assert daemon.process.poll() is None
 
+    def resources(self):
+        """What the daemon has before, and may have afterwards."""
+        more = 1 if self.operation in FIRST else 0      # the resident worker comes with the first short order
+        return tuple(n + more for n in self.house.resources())
+
     def clean(self):
         daemon = self.house.daemon
         for name in daemon.environments():
@@ -248,7 +253,7 @@ class Trial:
         lasting = how.get("persists", False)
         self.one_by_one = self.operation == "trash empty" or lasting and self.purges
         self.prepare()
-        resources = house.resources()
+        resources = self.resources()
         house.arm(call, mode, error, all_of_it, **how)
         answer = self.do()
         if answer is not None and not house.state.fired:
@@ -305,9 +310,7 @@ class Children(Trial):
     def run(self, call, mode, error=0, all_of_it=False, **how):
         house = self.house
         self.prepare()
-        resources = house.resources()
-        if self.operation in FIRST:     # the resident worker comes with the first short order
-            resources = tuple(n + 1 for n in resources)
+        resources = self.resources()
         house.arm(call, mode, error, all_of_it, who=CHILD, **how)
         answer = self.do()
         fired = house.disarm()
