@@ -132,6 +132,8 @@ static void operation_end(struct operation *op, const char *env_id, enum error_c
 	}
 	watch_ended(op->venvd->watch, op->env);
 	op->env = NULL;
+	json_decref(op->error_parameters);      /* what had gone wrong with one that has come to its end after all */
+	op->error_parameters = NULL;
 	if (!remembered)
 		operation_answer(true, a);
 }
