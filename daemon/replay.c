@@ -309,7 +309,9 @@ bool replay_end(struct replay *replay, struct replay_record *record, const char 
 	if (record == NULL)
 		return false;
 	if (!replay_keeps(code)) {
-		replay_take_back(replay, record);
+		/* By our end: what was not taken back the next start brings to its own. */
+		if (code != ERROR_SHUTTING_DOWN)
+			replay_take_back(replay, record);
 		replay_forget(replay, record);
 		return false;
 	}

@@ -375,6 +375,30 @@ def test_sigterm_ends_a_purge_in_time(start, root):
     assert daemon.stop() == 0 and time.monotonic() - before < 2
 
 
+def test_who_asks_the_next_daemon_hears_that_it_is_gone(start, root):
+    """Ended in the middle of a removal for good: the next start goes on with it, and the same request has the answer."""
+    daemon = start(root)
+    tree = fake(root, "a") / "tree"
+    for i in range(40):
+        (tree / str(i)).mkdir(parents=True)
+        for j in range(1000):
+            os.symlink("x", tree / str(i) / str(j))
+    eventually(lambda: "a" in daemon.environments())
+    with daemon.connect() as c:
+        c.send("Delete", {"name": "a", "now": True, "requestId": "1"})
+        eventually(lambda: not (root / "a").exists())
+        daemon.process.send_signal(signal.SIGTERM)
+        with pytest.raises(VarlinkError) as e:
+            c.result(c.receive())
+        assert e.value.name == "ShuttingDown"
+    daemon.process.wait(DEADLINE)
+    daemon = start(root)
+    assert daemon.call("Delete", name="a", now=True, requestId="1") == {}
+    with pytest.raises(VarlinkError) as e:
+        daemon.call("Delete", name="a", now=True, requestId="2")
+    assert e.value.name == "NoSuchEnvironment"
+
+
 def test_a_request_id_is_remembered_when_it_is_answered(start, root):
     for i in range(8):
         call = {"name": f"a{i}", "python": PYTHON, "withoutPip": True, "requestId": f"r{i}"}
