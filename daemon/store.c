@@ -287,6 +287,9 @@ static struct attempt attempt_open(struct store *store, const char *root)
 	}
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = migrate(store, version);
+	/* What it may not open for writing SQLite opens for reading, the log too, and tells with the first change. */
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE; ROLLBACK", NULL, NULL, NULL);
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = prepare(store);
 	if (rc == SQLITE_OK && !attempt.why)

@@ -34,6 +34,19 @@ static ssize_t fake_pwrite(int fd, const void *data, size_t len, off_t at)
 	return -1;
 }
 
+static const char *refused_open;        /* the end of a name that is not opened for writing */
+static int (*real_open)(const char *, int, int);
+
+static int fake_open(const char *path, int flags, int mode)
+{
+	size_t n = strlen(path), m = refused_open ? strlen(refused_open) : 0;
+
+	if (!m || n < m || strcmp(path + n - m, refused_open) != 0 || (flags & O_ACCMODE) == O_RDONLY)
+		return real_open(path, flags, mode);
+	errno = EMFILE;
+	return -1;
+}
+
 static sqlite3_syscall_ptr replace(const char *name, sqlite3_syscall_ptr fake)
 {
 	sqlite3_vfs *vfs = sqlite3_vfs_find(NULL);
@@ -52,6 +65,7 @@ static int replace_calls(void **state)
 	    (sqlite3_syscall_ptr)fake_write);
 	real_pwrite = (ssize_t (*)(int, const void *, size_t, off_t))replace("pwrite64",
 	    (sqlite3_syscall_ptr)fake_pwrite);
+	real_open = (int (*)(const char *, int, int))replace("open", (sqlite3_syscall_ptr)fake_open);
 	if (!real_pwrite)
 		real_pwrite = (ssize_t (*)(int, const void *, size_t, off_t))replace("pwrite",
 		    (sqlite3_syscall_ptr)fake_pwrite);
@@ -62,6 +76,7 @@ static int replace_calls(void **state)
 static int setup_disk(void **state)
 {
 	write_errno = 0;
+	refused_open = NULL;
 	return setup(state);
 }
 
@@ -379,6 +394,29 @@ static void broken_disk(void **state)
 }
 
 /* Killed with commits in the log alone: they are there. */
+/* SQLite goes on with what it may only read; a daemon that has said it is ready would end with its first row. */
+static void not_to_be_written(void **state)
+{
+	static const char *const names[] = { "/catalog.db", "/catalog.db-wal" };
+	struct fixture *f = *state;
+
+	open_store(f);
+	put(f, ID_A, "a", STATE_READY, NULL);
+	close_store(f);
+	for (size_t i = 0; i < ARRAY_LENGTH(names); i++) {
+		char *why = NULL, *note = NULL;
+		refused_open = names[i];
+		assert_null(store_open(f->fd, "/r", &why, &note));
+		assert_null(note);
+		assert_ptr_equal(strstr(why, "cannot open 'catalog.db': "), why);
+		free(why);
+	}
+	refused_open = NULL;
+	open_store(f);
+	load(f);
+	assert_int_equal(f->env_count, 1);
+}
+
 static void killed(void **state)
 {
 	struct fixture *f = *state;
@@ -416,6 +454,7 @@ int main(void)
 		DISK_TEST(full_quota),
 		DISK_TEST(full_at_the_end),
 		DISK_TEST(broken_disk),
+		DISK_TEST(not_to_be_written),
 		DISK_TEST(killed),
 	};
 	return cmocka_run_group_tests(tests, replace_calls, NULL);
