@@ -180,7 +180,7 @@ class Trial:
     def settled(self, answer):
         """What failed on and on may have left something to the next start, and then its row says so."""
         house = self.house
-        left = [row for row in house.daemon.environments().values() if "could not be taken away" in row.get("problem", "")]
+        left = [row for row in house.daemon.environments().values() if "could not be taken " in row.get("problem", "")]
         stage, trash = house.root / ".venvd/stage", house.root / ".venvd/trash"
         # Or an entry of the trash that its tree has not come into.
         empty = trash.exists() and any(not (entry / "tree").exists() for entry in trash.iterdir())
@@ -399,6 +399,10 @@ class Start(Trial):
         house.dead(wait=0 if ready and fired != house.daemon.pid else 3)
         return bool(fired)
 
+    def done_at_last(self):
+        if (answer := self.do()) != "done":
+            raise Violation(f"the same call again is answered {answer} {self.reason}: {self.house.daemon.log()[-500:]}")
+
     def run_refused(self, call, at, error):
         """A call of the start fails."""
         house = self.house
@@ -420,8 +424,7 @@ class Start(Trial):
         self.settled(answer)
         self.check(answer, f"start refused call {at}")
         stage_is_empty(house)
-        if self.do() != "done":
-            raise Violation("the same call again fails")
+        self.done_at_last()
         return bool(fired)
 
     def run_start(self, call, at, mode, then=0):
@@ -442,8 +445,7 @@ class Start(Trial):
         house.idle()
         self.check(answer, f"start killed at {at}" + (f", the next at {then}" if then else ""))
         stage_is_empty(house)
-        if self.do() != "done":
-            raise Violation("the same call again fails")
+        self.done_at_last()
         return fired
 
 
