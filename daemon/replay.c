@@ -122,11 +122,12 @@ void replay_free(struct replay *replay)
 	free(replay);
 }
 
-/* The oldest go when there are too many, or when their day is over. Running ones stay. */
+/* The oldest go when there are too many, or when their day is over. Running ones stay. Whose day is not over goes by its id:
+ * a clock that was set back has made it seem newer than what has come since then. */
 static void replay_expire(struct replay *replay)
 {
 	int64_t oldest = now_us() - LIMIT_REQUESTS_KEPT_US;
-	int64_t dropped = 0;
+	bool over = false;
 	struct replay_record *record, *next;
 	for (record = TAILQ_FIRST(&replay->by_age); record != NULL; record = next) {
 		next = TAILQ_NEXT(record, entry);
@@ -134,11 +135,14 @@ static void replay_expire(struct replay *replay)
 			break;
 		if (record->running != NULL)
 			continue;
-		dropped = record->row.at_us + 1;
+		if (record->row.at_us < oldest)
+			over = true;
+		else
+			store_drop_request(replay->venvd->store, record->row.id);
 		replay_remove(replay, record);
 	}
-	if (dropped != 0)
-		store_drop_requests(replay->venvd->store, dropped);
+	if (over)
+		store_drop_requests(replay->venvd->store, oldest);
 }
 
 static void replay_insert(struct replay *replay, struct replay_record *record)

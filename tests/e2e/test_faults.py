@@ -436,6 +436,24 @@ def test_a_look_for_lost_events_whose_worker_dies(traced, root):
 
 # --- request ids -------------------------------------------------------------------------------
 
+def test_the_newest_is_remembered_whatever_the_clock_says(start, root):
+    """It was wrong by a month, and many ids are from then: those of now are newer for all that."""
+    start(root).stop()
+    with sqlite3.connect(root / ".venvd/catalog.db") as db:
+        db.execute("""WITH RECURSIVE t(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM t WHERE i < 65535)
+            INSERT INTO request SELECT 'r' || i, 'io.venvd.Delete', '0123456789abcdef', '', NULL, NULL, ? + i FROM t""",
+                   (time.time_ns() // 1000 + 30 * 24 * 3600 * 10**6,))
+    db.close()
+    daemon = start(root)
+    made = create(daemon, "a", requestId="1")
+    for i in range(3):
+        daemon.call("Protect", name="a", protected=i % 2 == 0, requestId=f"p{i}")
+    daemon.call("Protect", name="a", protected=False)
+    daemon.stop()
+    daemon = start(root)
+    assert create(daemon, "a", requestId="1") == made
+
+
 def test_an_interrupted_rename_forgets_no_earlier_one(start, traced, root):
     """It had no id: the one before it, which had, is answered as before."""
     daemon = start(root)
