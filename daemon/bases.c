@@ -25,7 +25,7 @@ struct base {
 	int wd;                 /* -1: it is not there, ... */
 	int above_wd;           /* ... and waited for in one above it; -1: not even that */
 	size_t above_len;       /* of that one's path, in directory */
-	bool dirty;
+	bool dirty, used;
 };
 
 struct bases {
@@ -114,14 +114,38 @@ static struct base *base_of(const struct bases *s, const char *interpreter)
 	return NULL;
 }
 
-void bases_add(struct bases *s, const char *interpreter)
+bool bases_add(struct bases *s, const char *interpreter)
 {
 	const char *slash = interpreter != NULL && interpreter[0] == '/' ? strrchr(interpreter, '/') : NULL;
-	if (slash == NULL || slash == interpreter || base_of(s, interpreter) != NULL || s->count == ARRAY_LENGTH(s->all))
-		return;
+	if (slash == NULL || slash == interpreter || base_of(s, interpreter) != NULL)
+		return true;
+	if (s->count == ARRAY_LENGTH(s->all))
+		return false;
 	struct base *b = &s->all[s->count++];
 	*b = (struct base){ .directory = xstrndup(interpreter, (size_t)(slash - interpreter)), .wd = -1, .above_wd = -1 };
 	base_watch(s, b);
+	return true;
+}
+
+void bases_use(struct bases *s, const char *interpreter)
+{
+	struct base *b = base_of(s, interpreter);
+	if (b != NULL)
+		b->used = true;
+}
+
+void bases_drop_unused(struct bases *s)
+{
+	for (size_t i = s->count; i-- > 0;) {
+		struct base b = s->all[i];
+		s->all[i].used = false;
+		if (b.used)
+			continue;
+		s->all[i] = s->all[--s->count];
+		drop_watch(s, &b.wd);
+		drop_watch(s, &b.above_wd);
+		free(b.directory);
+	}
 }
 
 /* The directory itself: what came or went in it, or it has gone. */

@@ -11,8 +11,12 @@ struct bases;
 struct bases *bases_new(int inotify_fd, int root_wd);
 void bases_free(struct bases *);
 
-/* The directory of this interpreter (absolute) is watched from now on, there or not. At most LIMIT_WATCHED_BASES are. */
-void bases_add(struct bases *, const char *interpreter);
+/* The directory of this interpreter (absolute) is watched from now on, there or not. At most LIMIT_WATCHED_BASES are: false if
+ * there is no room for it. */
+bool bases_add(struct bases *, const char *interpreter);
+/* Somebody uses it; and those that nobody has been said to use since the last time make room. */
+void bases_use(struct bases *, const char *interpreter);
+void bases_drop_unused(struct bases *);
 /* An event that is not the root's. */
 void bases_heard(struct bases *, const struct inotify_event *);
 

@@ -34,6 +34,7 @@
 
 #define WATCH_ROOT (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR)
 #define WATCH_DELAY_US 20000    /* from the first event to the look */
+#define WATCH_BASES_US (60 * 1000000LL) /* between two looks at which bases are used: each goes through all environments */
 #define WATCH_READS 512         /* of all that the kernel keeps for us */
 
 /* A request that waits for the look under way or the next one. */
@@ -66,6 +67,7 @@ struct watch {
 	bool rows_only;         /* ... as all have that are not inspected because of an event in the root */
 	json_t *into;           /* ids of those that are to be looked into, whatever the root says */
 	struct bases *bases;
+	int64_t bases_at;       /* when room was last made among them (monotonic); 0: never */
 	TAILQ_HEAD(deferrals, deferred) deferred;
 	size_t deferred_count;
 };
@@ -373,8 +375,16 @@ static void watch_scan(struct watch *w)
 
 void watch_base(struct watch *w, const struct environment *env)
 {
-	if (w != NULL && w->fd >= 0)
-		bases_add(w->bases, env->interpreter);
+	if (w == NULL || w->fd < 0 || bases_add(w->bases, env->interpreter) ||
+	    (w->bases_at != 0 && monotonic_us() < w->bases_at + WATCH_BASES_US))
+		return;
+	w->bases_at = monotonic_us();
+	const struct index *index = w->venvd->index;
+	for (const struct environment *one = index_next(index, NULL); one != NULL; one = index_next(index, one->name))
+		if (one->state != STATE_MISSING)
+			bases_use(w->bases, one->interpreter);
+	bases_drop_unused(w->bases);
+	bases_add(w->bases, env->interpreter);
 }
 
 /* All environments of the interpreters in these directories. */

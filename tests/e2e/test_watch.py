@@ -303,6 +303,29 @@ def test_more_bases_than_are_watched(daemon, root, tmp_path):
     assert sum(e["state"] == "broken" for e in daemon.environments().values()) == 64
 
 
+def test_bases_that_nobody_uses_any_more(daemon, root, tmp_path):
+    """They make room: who makes an interpreter for each job has soon had more than are watched."""
+    def adopted(name):
+        (tmp_path / name).mkdir()
+        python = tmp_path / name / pathlib.Path(NEWEST).name
+        python.symlink_to(NEWEST)
+        (root / "new/bin").mkdir(parents=True)
+        (root / "new/bin/python").symlink_to(python)
+        (root / "new/pyvenv.cfg").write_text(f"home = {tmp_path}/{name}\n")
+        (root / "new").rename(root / name)
+    for i in range(64):         # LIMIT_WATCHED_BASES
+        adopted(f"e{i}")
+    soon(lambda: [e["state"] for e in daemon.environments().values()] == ["ready"] * 64)
+    for i in range(1, 64):
+        shutil.rmtree(root / f"e{i}")
+    soon(lambda: sum(e["state"] == "missing" for e in daemon.environments().values()) == 63)
+    adopted("last")
+    soon(lambda: state(daemon, "last") == "ready")
+    for name in ("e0", "last"):
+        shutil.rmtree(tmp_path / name)
+        soon(lambda: state(daemon, name) == "broken")
+
+
 # --- the root ---
 
 def test_the_root_is_moved(daemon, root):
