@@ -21,13 +21,15 @@
 #include "watch.h"
 
 #define CATCHUP_ROWS 512        /* written at a time */
-#define CATCHUP_LOOKS 2048      /* looked into by one worker */
+#define CATCHUP_LOOKS 2048      /* looked into by one worker: the longest paths of so many fit into an order */
 #define CATCHUP_VISITS 8192     /* passed in one turn of the loop */
 
 static struct {
 	char *recorded, *looked;        /* the cursors; NULL: at the beginning */
 	struct timer *timer;            /* to the next turn of the looks */
 	uint64_t asked;                 /* when the look under way was ordered */
+	json_t *paths;                  /* elsewhere; NULL: all of them have been looked at ... */
+	size_t paths_at;                /* ... or those before this one */
 } catchup;
 
 /* The next that `wanted` wants, behind the cursor and at most *visits further; NULL. */
@@ -162,14 +164,34 @@ static void catchup_look_some(void *arg)
 
 /* --- the same, elsewhere --- */
 
+static void catchup_look_elsewhere(struct venvd *);
+
 static void catchup_looked_elsewhere(enum error_code code, const json_t *result, void *arg)
 {
 	struct venvd *v = arg;
 	(void)result;
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
 		log_warning("the environments elsewhere could not all be looked into");
+	if (code != ERROR_CANCELLED && !v->stopping && catchup.paths_at < json_array_size(catchup.paths)) {
+		catchup_look_elsewhere(v);
+		return;
+	}
+	json_decref(catchup.paths);
+	catchup.paths = NULL;
 	/* Nothing of what may not be in the trash at all is removed before it has been looked for. */
 	retention_arm(v->retention);
+}
+
+static void catchup_look_elsewhere(struct venvd *v)
+{
+	json_t *some = json_array(), *path;
+	while (json_array_size(some) < CATCHUP_LOOKS && (path = json_array_get(catchup.paths, catchup.paths_at)) != NULL) {
+		json_array_append(some, path);
+		catchup.paths_at++;
+	}
+	if (job_continue_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", some), 0,
+	    catchup_frame_elsewhere, catchup_looked_elsewhere, v) == NULL)
+		catchup_looked_elsewhere(ERROR_CANCELLED, NULL, v);
 }
 
 void catchup_begin(struct venvd *v, json_t *paths)
@@ -179,11 +201,12 @@ void catchup_begin(struct venvd *v, json_t *paths)
 		json_decref(paths);
 		return;
 	}
-	if (json_array_size(paths) > 0)
-		job_continue_background(v->jobs, json_pack("{s:s,s:[],s:o}", "op", "inspect", "names", "paths", paths), 0,
-		    catchup_frame_elsewhere, catchup_looked_elsewhere, v);
-	else
-		json_decref(paths);
+	json_decref(catchup.paths);
+	catchup.paths = json_array_size(paths) > 0 ? json_incref(paths) : NULL;
+	catchup.paths_at = 0;
+	if (catchup.paths != NULL)
+		catchup_look_elsewhere(v);
+	json_decref(paths);
 	catchup.timer = timer_new(v, catchup_look_some, v);
 	catchup_look_some(v);
 }

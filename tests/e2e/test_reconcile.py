@@ -536,6 +536,24 @@ def test_a_week_of_deletions_elsewhere(start, large_root):
     daemon.stop()
 
 
+def test_more_elsewhere_than_one_order_holds(start, large_root):
+    """Sixteen megabytes of paths: what is there is looked into, however much has been deleted elsewhere."""
+    root = large_root / "envs"
+    start(root).stop()
+    for name in ("first", "zlast"):
+        fake(large_root, name)
+    daemon = start(root)
+    for name in ("first", "zlast"):
+        daemon.call("Adopt", name=name, path=str(large_root / name))
+    daemon.stop()
+    deleted_rows(root, 9000, f"'{large_root}/' || hex(zeroblob(1000)) || i")
+    for name in ("first", "zlast"):
+        shutil.rmtree(large_root / name)
+    daemon = start(root)
+    eventually(lambda: {e["state"] for e in daemon.environments().values()} == {"missing"}, 20)
+    daemon.stop()
+
+
 @pytest.fixture
 def large_root(tmp_path):
     """In memory if possible: a busy disk would be what is measured, and 40,000 files take it long to remove."""
