@@ -86,8 +86,8 @@ void relocation_start(struct relocation *m, const char *what, const struct envir
 {
 	struct venvd *v = m->op.venvd;
 	_cleanup_free_ char *path = below(v->config.root, to);
-	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:o}", "op", what, "name", to, "entry", m->entry, "path", path,
-	    "source", relocation_source(v, tree));
+	json_t *order = json_pack("{s:s,s:s,s:s,s:s,s:o,s:s}", "op", what, "name", to, "entry", m->entry, "path", path,
+	    "source", relocation_source(v, tree), "linkMode", v->config.link_mode);
 	m->job = job_start(v->jobs, order, v->config.value[CONFIG_CREATE_MS], frame, done, m);
 	if (m->job != NULL)
 		return;

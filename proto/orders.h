@@ -90,7 +90,7 @@
  *          ino and btime of the directory, and made:true if it was not there before. What was made is then
  *          taken away by the worker itself when it fails or is cancelled, before its socket closes.
  *          Unsupported may carry "command": what installs the virtualenv that an old interpreter needs.
- * clone    {name, entry, path, source}       path: the absolute path it will have
+ * clone    {name, entry, path, source, linkMode: as for fill, or absent: auto}      path: the absolute path it will have
  *          source: {name, ino, btime, paths:[absolute,...], trash: ENTRY|absent, location: absolute path|absent}:
  *          the environment, where it lies, and its paths as its files may spell them
  *          frames: progress {stage:"copy"}, {stage:"sync"}; reserved {ino, btime} of stage/ENTRY, complete; then it

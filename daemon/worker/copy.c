@@ -191,9 +191,9 @@ static int copy_level(struct copying *c, int from_fd, int to_fd, int depth)
 	return r;
 }
 
-int copy_tree(int from_fd, int to_fd, struct failure *f)
+int copy_tree(int from_fd, int to_fd, bool links, bool reflinks, struct failure *f)
 {
-	struct copying c = { .f = f, .reflinks = true, .links = true };
+	struct copying c = { .f = f, .reflinks = reflinks, .links = links };
 	struct stat st;
 	int from = openat(from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (from < 0 || fstat(from, &st) < 0) {

@@ -21,7 +21,7 @@
 
 struct duplicate {
 	json_t *order;
-	const char *name, *entry, *path;
+	const char *name, *entry, *path, *link_mode;
 	struct source source;
 	int stage_fd, dir_fd;
 	struct identity id;
@@ -47,7 +47,9 @@ static int make_copy(struct duplicate *d, struct failure *f)
 	if (d->dir_fd < 0 || place_statx(d->dir_fd, "", &st) < 0)
 		return failure_errno(f, "cannot open the directory for '%s'", d->name);
 	d->id = place_identity(&st);
-	if (copy_tree(d->source.fd, d->dir_fd, f) < 0)
+	/* Who wants nothing shared means what he copies, too. */
+	bool copy = strcmp(d->link_mode, "copy") == 0, reflink = strcmp(d->link_mode, "reflink") == 0;
+	if (copy_tree(d->source.fd, d->dir_fd, !copy && !reflink, !copy, f) < 0)
 		return -1;
 	struct moving_question question = {
 		.tree_fd = d->dir_fd, .from = source_paths(&d->source), .from_count = d->source.path_count,
@@ -75,13 +77,13 @@ static int publish(const struct duplicate *d, json_t **ret, struct failure *f)
 int do_clone(json_t *order, json_t **ret, struct failure *f)
 {
 	__attribute__((cleanup(duplicate_done))) struct duplicate d = {
-		.order = order, .source = SOURCE_NONE, .stage_fd = -1, .dir_fd = -1,
+		.order = order, .source = SOURCE_NONE, .stage_fd = -1, .dir_fd = -1, .link_mode = "auto",
 	};
 	json_int_t id;
 	const char *op;
 	json_t *source;
-	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:s, s:o}", "id", &id, "op", &op, "name", &d.name, "entry",
-	    &d.entry, "path", &d.path, "source", &source);
+	talk_unpack(order, "{s:I, s:s, s:s, s:s, s:s, s:o, s?s}", "id", &id, "op", &op, "name", &d.name, "entry",
+	    &d.entry, "path", &d.path, "source", &source, "linkMode", &d.link_mode);
 	if (!place_component(d.name) || !place_component(d.entry))
 		return failure_reason(f, ERROR_FAILED, "'%s' is no name", d.name);
 	if (source_open(&d.source, source, f) < 0 || make_copy(&d, f) < 0)

@@ -348,6 +348,21 @@ def test_times_and_links_are_kept(daemon, root):
     assert record.stat().st_nlink == 1
 
 
+def test_who_wants_nothing_shared_gets_copies(start, root):
+    """Also of one that was made when files were."""
+    daemon = start(root, "-o", "link-mode=hardlink")
+    create(daemon, "one")
+    shared = [path.relative_to(root / "one") for path in site_packages(root / "one").rglob("*.py") if path.stat().st_nlink > 1]
+    daemon.stop()
+    if not shared:
+        pytest.skip("no hard links here")
+    daemon = start(root, "-o", "link-mode=copy")
+    moved(daemon, "Clone", "one", "two")
+    assert {(root / "two" / path).stat().st_nlink for path in shared} == {1}
+    assert differences(tree(site_packages(root / "one"), without=("__pycache__",)),
+                       tree(site_packages(root / "two"), without=("__pycache__",)))[1:] == []
+
+
 # --- refusals ---
 
 def test_refusals(daemon, root):
