@@ -54,19 +54,17 @@ static void add_requirement(struct text *out, const json_t *package)
 	table_line(out, line.data);
 }
 
-static size_t print_packages(const struct recreate *r, const json_t *answer)
+static size_t list_packages(const struct recreate *r, const json_t *answer, struct text *out)
 {
-	_cleanup_text_ struct text out = { 0 };
 	const json_t *environment = json_object_get(answer, "environment"), *package;
 	const json_t *previous = json_object_get(answer, "previous");
 	size_t i, count = 0;
 	json_array_foreach(json_object_get(answer, "packages"), i, package) {
 		if (!json_text(package, "name") || (!r->all && came_with_it(package, environment, previous)))
 			continue;
-		add_requirement(&out, package);
+		add_requirement(out, package);
 		count++;
 	}
-	talk_out(&out);
 	return count;
 }
 
@@ -150,8 +148,12 @@ int cmd_recreate(int argc, char **argv)
 	struct making making = { .name = r.name, .doing = "recreating", .done = "recreated" };
 	_cleanup_answer_ struct answer a;
 	if (making_ask(&s, &making, "Recreate", parameters, &a, &status)) {
+		_cleanup_text_ struct text out = { 0 };
+		size_t count = list_packages(&r, a.parameters, &out);
 		making_say(&making, a.parameters);
-		say_how(&r, a.parameters, print_packages(&r, a.parameters));
+		/* First, for the disk that standard output leads to may be full. */
+		say_how(&r, a.parameters, count);
+		talk_out(&out);
 		return EXIT_DONE;
 	}
 	return status >= 0 ? status : messages_report(&s, &a, r.name);

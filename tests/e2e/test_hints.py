@@ -43,6 +43,15 @@ def test_what_came_with_it_depends_on_its_python(venvctl, server, version, lines
     assert venvctl("recreate", "x").stdout == lines
 
 
+def test_the_way_back_is_told_on_a_full_disk_too(env, server):
+    answer = {"environment": {"name": "x"}, "previous": {"id": "0123"}, "packages": [{"name": "six", "version": "1.0"}]}
+    server(lambda call: json.dumps({"parameters": answer}).encode() + b"\0")
+    with open("/dev/full", "wb") as full:
+        r = subprocess.run([VENVCTL, "recreate", "x"], env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert r.returncode == 1 and "cannot write to standard output" in r.stderr
+    assert "to take it back: venvctl delete x && venvctl restore --id 0123 x\n" in r.stderr
+
+
 def test_no_hint_where_no_command_helps(venvctl, server):
     why = b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2"}}'
     server(lambda call: (why if b"Recreate" in call else IN_USE) + b"\0")
