@@ -78,6 +78,8 @@ static void say_how(const struct recreate *r, const json_t *answer, size_t packa
 		_cleanup_free_ char *command = talk_command(raw);
 		talk_say("what was installed in the old one (%zu) is on standard output, as a requirements file; "
 		         "to install it again: %s", packages, command);
+	} else if (!json_is_array(json_object_get(answer, "packages"))) {
+		talk_say("what had been installed in the old one could not be read");
 	} else {
 		talk_say("nothing had been installed in the old one");
 	}

@@ -679,7 +679,13 @@ static void creation_listed(enum error_code code, const json_t *result, void *ar
 	}
 	/* Of a broken one perhaps nothing can be read; that is no reason to keep it so. */
 	json_t *packages = json_object_get(result, "packages");
-	c->packages = code == ERROR_NONE && json_is_array(packages) ? json_incref(packages) : json_array();
+	c->packages = code == ERROR_NONE && json_is_array(packages) ? json_incref(packages) : NULL;
+	if (c->packages == NULL) {
+		_cleanup_free_ char *why = xasprintf("what is installed in '%s' could not be read: %s", c->op.env->name,
+		    job_reason(code, result));
+		log_warning("%s", why);
+		method_warn(&c->standing, why);
+	}
 	(c->plan.in_place ? creation_build : creation_claim)(c);
 }
 

@@ -40,6 +40,7 @@ struct found {
 struct finding {
 	struct found *all;
 	size_t count;
+	int error;                      /* why a directory could not be read; 0 */
 };
 
 static void found_done(struct found *p)
@@ -335,57 +336,80 @@ static void read_entry(void *arg, int site, const char *entry)
 	keep(f, &p);
 }
 
-/* Calls for each entry's name; takes fd. */
-static void each_entry(int fd, size_t max, void (*call)(void *arg, int, const char *), void *arg)
+/* What is not there, or a link, has nothing in it; all else is trouble. */
+static bool is_absent(void)
 {
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
+}
+
+/* Calls for each entry's name; takes fd, as it was just opened. -1 with errno if it cannot be read to its end. */
+static int each_entry(int fd, size_t max, void (*call)(void *arg, int, const char *), void *arg)
+{
+	if (fd < 0)
+		return is_absent() ? 0 : -1;
+	DIR *dir = fdopendir(fd);
+	int r = 0;
 	if (!dir) {
 		cleanup_fd(&fd);
-		return;
+		return -1;
 	}
-	for (struct dirent *e; max > 0 && (e = readdir(dir)); max--)
+	for (struct dirent *e; max > 0 && (e = place_next(dir, &r)); max--)
 		if (place_component(e->d_name))
 			call(arg, fd, e->d_name);
+	int err = errno;
 	closedir(dir);
+	errno = err;
+	return r;
 }
 
 struct sites {
 	distinfo_site_fn *call;
 	void *arg;
 	const char *lib;        /* "lib" or "lib64" */
+	int error;
 };
 
 /* lib/python3.12 and the like. */
 static void open_python(void *arg, int lib, const char *name)
 {
-	const struct sites *s = arg;
+	struct sites *s = arg;
 	if (strncmp(name, "python", 6) != 0 && strncmp(name, "pypy", 4) != 0 && strncmp(name, "graalpy", 7) != 0)
 		return;
 	_cleanup_fd_ int python = place_open(lib, name, O_PATH | O_DIRECTORY);
 	int site = python < 0 ? -1 : place_open(python, "site-packages", O_RDONLY | O_DIRECTORY);
-	if (site < 0)
+	if (site < 0) {
+		s->error = is_absent() ? s->error : errno;
 		return;
+	}
 	_cleanup_free_ char *path = xasprintf("%s/%s/site-packages", s->lib, name);
 	s->call(s->arg, site, path);
 }
 
-void distinfo_sites(int env_fd, distinfo_site_fn *call, void *arg)
+int distinfo_sites(int env_fd, distinfo_site_fn *call, void *arg)
 {
 	/* lib64 is a link to lib, but where a distribution keeps the two apart. PyPy 2 has neither. */
 	static const char *const libs[] = { "lib", "lib64" };
+	struct sites s = { .call = call, .arg = arg };
 	for (size_t i = 0; i < ARRAY_LENGTH(libs); i++) {
-		struct sites s = { call, arg, libs[i] };
-		each_entry(place_open(env_fd, libs[i], O_RDONLY | O_DIRECTORY), SITES_MAX * 32, open_python, &s);
+		s.lib = libs[i];
+		if (each_entry(place_open(env_fd, libs[i], O_RDONLY | O_DIRECTORY), SITES_MAX * 32, open_python, &s) < 0)
+			s.error = errno;
 	}
 	int site = place_open(env_fd, "site-packages", O_RDONLY | O_DIRECTORY);
 	if (site >= 0)
 		call(arg, site, "site-packages");
+	else if (!is_absent())
+		s.error = errno;
+	errno = s.error;
+	return s.error ? -1 : 0;
 }
 
 static void read_site(void *arg, int fd, const char *path)
 {
+	struct finding *f = arg;
 	(void)path;
-	each_entry(fd, ENTRIES_MAX, read_entry, arg);
+	if (each_entry(fd, ENTRIES_MAX, read_entry, f) < 0)
+		f->error = errno;
 }
 
 static int compare(const void *a, const void *b)
@@ -415,7 +439,8 @@ static json_t *to_json(const struct found *p)
 json_t *distinfo_read(int env_fd)
 {
 	struct finding f = { 0 };
-	distinfo_sites(env_fd, read_site, &f);
+	if (distinfo_sites(env_fd, read_site, &f) < 0)
+		f.error = errno;
 	if (f.count > 0)
 		qsort(f.all, f.count, sizeof(*f.all), compare);
 	json_t *packages = json_array();
@@ -425,6 +450,11 @@ json_t *distinfo_read(int env_fd)
 	for (size_t i = 0; i < f.count; i++)
 		found_done(&f.all[i]);
 	free(f.all);
+	errno = f.error;
+	if (f.error) {
+		json_decref(packages);
+		return NULL;
+	}
 	return packages;
 }
 
@@ -448,6 +478,9 @@ int do_packages(json_t *order, json_t **ret, struct failure *f)
 	    entry ? open_trashed(entry) : place_open(WORKER_FD_ROOT, name, O_RDONLY | O_DIRECTORY);
 	if (env < 0)
 		return failure_errno(f, "cannot look into '%s'", what);
-	*ret = json_pack("{so}", "packages", distinfo_read(env));
+	json_t *packages = distinfo_read(env);
+	if (!packages)
+		return failure_errno(f, "cannot read what is installed in '%s'", what);
+	*ret = json_pack("{so}", "packages", packages);
 	return 0;
 }

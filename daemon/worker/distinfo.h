@@ -8,11 +8,11 @@
 #include <jansson.h>
 
 /* Packages as in the IDL, ordered by name, at most LIMIT_PACKAGES; owned. Every lib/<python>/site-packages of the
- * environment is read once. */
+ * environment is read once. NULL with errno if one of them cannot be, or not to its end. */
 json_t *distinfo_read(int env_fd);
 
 /* Calls for each site-packages of an environment: its descriptor, to be closed by whoever is called, and its path
- * there ("lib/python3.12/site-packages"). */
+ * there ("lib/python3.12/site-packages"). -1 with errno if there may be more. */
 typedef void distinfo_site_fn(void *arg, int site_fd, const char *path);
-void distinfo_sites(int env_fd, distinfo_site_fn *call, void *arg);
+int distinfo_sites(int env_fd, distinfo_site_fn *call, void *arg);
 #endif

@@ -4,11 +4,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 
-from worker import PYTHON, fake_env, order, root
+import worker as worker_module
+from helpers import mounted, needs_root
+from worker import PYTHON, SANITIZED, WORKER, fake_env, order, root
 
 
 def packages(root, **where):
@@ -175,3 +178,36 @@ def test_as_pip_lists_it(root, tmp_path):
     assert all(p.get("version", theirs[n]) == theirs[n] for n, p in ours.items())
     if "proj" in ours:
         assert ours["proj"]["editable"] is True and ours["proj"]["directUrl"] == f"file://{project}"
+
+
+def test_what_cannot_be_read_is_no_shorter_list(root, site, tmp_path, monkeypatch):
+    """At whichever directory it is."""
+    if not shutil.which("strace") or SANITIZED:
+        pytest.skip("needs strace")
+    dist(site, "p")
+    script, log = tmp_path / "traced", tmp_path / "log"
+    monkeypatch.setattr(worker_module, "WORKER", script)
+
+    def read(words):
+        script.write_text(f"#!/bin/sh\nexec strace -qq -o {log} -e {words} {WORKER} \"$@\"\n")
+        script.chmod(0o755)
+        return order(root, "packages", name="e")[0]
+
+    assert [p["name"] for p in read("trace=getdents64")["packages"]] == ["p"]
+    calls = len(log.read_text().splitlines())
+    assert calls >= 4
+    for number in range(1, calls + 1):
+        assert "Input/output error" in read(f"inject=getdents64:error=EIO:when={number}")["parameters"]["reason"]
+
+
+@needs_root
+def test_a_recreation_says_what_it_could_not_read(start, tmp_path):
+    """What it is about is none the less made anew, and the old one is in the trash."""
+    daemon = start(tmp_path / "envs")
+    daemon.call("Create", name="a", python=PYTHON, withoutPip=True)
+    [site] = (tmp_path / "envs/a/lib").glob("python*/site-packages")
+    dist(site, "p")
+    with mounted(site, "-t", "tmpfs", "none"):
+        said = daemon.call("Recreate", name="a")
+        assert "packages" not in said and "what is installed in 'a' could not be read: " in said["warnings"][0]
+        assert said["previous"]["id"] and (tmp_path / "envs/a/bin/python").exists()

@@ -52,6 +52,13 @@ def test_the_way_back_is_told_on_a_full_disk_too(env, server):
     assert "to take it back: venvctl delete x && venvctl restore --id 0123 x\n" in r.stderr
 
 
+def test_what_could_not_be_read_is_not_nothing(venvctl, server):
+    server(lambda call: b'{"parameters":{"environment":{"name":"x"},"previous":{"id":"0123"},"warnings":["why"]}}\0')
+    done = venvctl("recreate", "x")
+    assert (done.returncode, done.stdout) == (0, "") and "warning: why\n" in done.stderr
+    assert "what had been installed in the old one could not be read\n" in done.stderr
+
+
 def test_no_hint_where_no_command_helps(venvctl, server):
     why = b'{"error":"io.venvd.NoEnsurepip","parameters":{"interpreter":"/p","version":"3.11.2"}}'
     server(lambda call: (why if b"Recreate" in call else IN_USE) + b"\0")
