@@ -3,7 +3,8 @@
  * See sockets.h. These functions take the place of the C library's, for libevent too; what is asked about a descriptor that is
  * not one of ours goes to the kernel. It is modelled on net/unix/af_unix.c: a peer's end is EPIPE for who writes, and for who
  * reads what is left, then ECONNRESET if something of his was not read, then the end; a half-close is RDHUP, two
- * are HUP; writable is who has not filled a quarter. epoll is level-triggered, as libevent uses it.
+ * are HUP; writable is who has not filled a quarter. epoll is level-triggered, as libevent uses it, but for whom it watches by
+ * the edge (EPOLLET): each event is told once until it has been over, or is watched anew.
  *
  * Invariants: nobody waits (that would be for ever); no descriptor is closed twice, or used after it was; none is closed that
  * epoll still reports because another one is of the same socket; none is left open behind an input.
@@ -46,6 +47,7 @@ static struct sock sockets[SOCKETS];
 static struct {
 	struct sock *sock;      /* NULL: closed */
 	uint32_t watched;       /* by epoll; 0: not */
+	uint32_t told;          /* by the edge */
 	epoll_data_t data;
 } descriptors[DESCRIPTORS];
 static unsigned descriptor_end; /* none is open from here on */
@@ -335,6 +337,7 @@ int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
 	if (errno != 0)
 		return -1;
 	descriptors[fd - FIRST].watched = operation == EPOLL_CTL_DEL ? 0 : event->events | EPOLLERR | EPOLLHUP;
+	descriptors[fd - FIRST].told = 0;
 	if (operation != EPOLL_CTL_DEL)
 		descriptors[fd - FIRST].data = event->data;
 	return 0;
@@ -350,7 +353,9 @@ int epoll_wait(int epoll, struct epoll_event *ret, int max, int timeout)
 		unsigned i = (k + looks) % descriptor_end;
 		uint32_t events = descriptors[i].sock != NULL && descriptors[i].watched != 0 ?
 		    sock_events(descriptors[i].sock) & descriptors[i].watched : 0;
-		if (events != 0)
+		bool edge = (descriptors[i].watched & EPOLLET) == 0 || (events & ~descriptors[i].told) != 0;
+		descriptors[i].told = events;
+		if (events != 0 && edge)
 			ret[found++] = (struct epoll_event){ events, descriptors[i].data };
 	}
 	return found;
