@@ -562,12 +562,14 @@ static bool is_split_by_shell(const char *path)
 char *model_danger(const char *path, const char *prompt, const char *cwd, bool quoted)
 {
 	static const char *const in_prompts[] = { "`", "$(", "${", "\\", "\n", "\r", "\033" };
-	static const char *const in_paths[] = { "`", "$(", "${", "\"", "\n", "\t" };
+	static const char *const in_paths[] = { "`", "$(", "${", "\"", "\n" };
 	const char *shown = !prompt ? base_name(path) : strcmp(prompt, ".") == 0 && cwd ? base_name(cwd) : prompt;
 	if (holds(shown, in_prompts, ARRAY_LENGTH(in_prompts)) || (!quoted && strchr(shown, '"')))
 		return xasprintf("a shell would execute a part of the prompt '%s' when it shows it", shown);
 	if (holds(path, in_paths, ARRAY_LENGTH(in_paths)) || is_split_by_shell(path))
-		return xasprintf("whoever starts its scripts would execute a part of the path '%s'", path);
+		return xasprintf("a shell would execute a part of the path '%s', which scripts hold", path);
+	if (strchr(path, '\t'))
+		return xasprintf("who starts a script would execute a part of the path '%s', with which it begins", path);
 	return NULL;
 }
 
