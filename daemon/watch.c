@@ -579,6 +579,8 @@ struct watch *watch_new(struct venvd *v)
 	w->again_timer = timer_new(v, watch_again, w);
 	w->fd = v->config.peek ? -1 : inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (w->fd < 0) {
+		if (!v->config.peek)
+			log_warning("the root is not watched: %s", strerror(errno));
 		w->bases = bases_new(-1, -1);
 		return w;
 	}

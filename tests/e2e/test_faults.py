@@ -417,6 +417,15 @@ def test_who_asks_again_for_the_end_does_not_spoil_it(start, root):
     assert daemon.stop() == 0       # by a signal, while it puts its things away
 
 
+@pytest.mark.parametrize("call", ["inotify_init1:error=EMFILE", "inotify_add_watch:error=ENOSPC"])
+def test_without_a_watch(traced, call):
+    """So many are there for each user. What others do is seen by the next start, and the log says why."""
+    daemon = traced(call)
+    assert "the root is not watched" in daemon.log()
+    create(daemon, "a")
+    daemon.call("Delete", name="a")
+
+
 def test_a_look_for_lost_events_whose_worker_dies(traced, root):
     """Nobody else tells what has happened meanwhile: the root is looked through once more."""
     root.mkdir()
