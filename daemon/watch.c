@@ -114,7 +114,7 @@ static void watch_look_ends(struct watch *w)
 	json_object_clear(w->known);
 	w->looking = false;
 	watch_arm(w);
-	watch_go_on(w, false);
+	watch_go_on(w, w->venvd->stopping);
 }
 
 /* --- looking into what differs --- */

@@ -515,6 +515,27 @@ def test_half_a_look_takes_no_interrupted_rename_away(start, traced, root):
 
 # --- the end -----------------------------------------------------------------------------------
 
+def test_who_waits_for_a_look_begins_nothing_at_the_end(start, root):
+    """It is told that the daemon ends, and nothing holds up the end."""
+    daemon = start(root)
+    create(daemon, "a")
+    idle(daemon)
+    resident, = children(daemon.pid)
+    os.kill(resident, signal.SIGSTOP)
+    with daemon.connect() as c:
+        shutil.rmtree(root / "a")
+        c.send("Create", {"name": "a", "python": PYTHON, "caller": wire.IN_PLACE})
+        daemon.call("Status")
+        daemon.process.send_signal(signal.SIGTERM)
+        eventually(lambda: not os.path.exists(daemon.socket_path))
+        os.kill(resident, signal.SIGCONT)
+        with pytest.raises(VarlinkError) as e:
+            c.result(c.receive())
+        assert e.value.name == "ShuttingDown"
+    assert daemon.process.wait(DEADLINE) == 0
+    assert "work under way" not in daemon.log() and not (root / "a").exists()
+
+
 def test_ended_while_a_commit_hangs(start, traced, root):
     """The disk takes longer than the end waits: what the commit was for is answered all the same, and nothing is touched
     that is gone by then."""
