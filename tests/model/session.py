@@ -133,10 +133,13 @@ class Session:
     def _after(self, world, op, answer, reply, tolerant=False):
         """The worlds that this answer allows, the likeliest first."""
         right, after = world.apply(op)
-        if answer is None:
-            return [world, after, *world.without_missing(op)] if "done" in right else [world]
-        if answer in right:
-            return [self._named(after, op, reply) if answer == "done" else world]
+        if answer is None and "done" in right:
+            return [world, after, *world.without_missing(op)]
+        if answer == "done" and answer in right:
+            return [self._named(after, op, reply)]
+        if answer is None or answer in right:
+            self.taken = self.taken or after is not world       # a row has gone, and nobody waits for that
+            return [world, after] if answer is None or tolerant else [after]
         if answer in REFUSED and (tolerant or self.full_disk):
             return [world, *world.without_missing(op)]
         if answer == "Busy" and right == {"NotInTrash"} and reply.get("reason") == LEAVING:
@@ -319,7 +322,7 @@ class Session:
 
     def _remember_if(self, op, worlds, chosen):
         """A call whose answer nobody has heard: what came of it is seen, unless it changes nothing that can be seen."""
-        if not op.request or len(worlds) < 2 or chosen != 1 or worlds[0] == worlds[1]:
+        if not op.request or len(worlds) < 2 or chosen != 1 or worlds[0] == worlds[1] or "done" not in worlds[0].apply(op)[0]:
             return      # of one that was sure to be done, the next call with its id would tell no more
         if op.method == "Delete":
             self._remember(op, {"id": ""})

@@ -102,12 +102,16 @@ class World:
     def _refuse(self, *errors):
         return set(errors), self
 
+    def _blocked(self, name):
+        """Something else is there. What was known of one that is missing under this name has been let go of before."""
+        return {"AlreadyExists", "Failed"}, self.put(drop=[name]) if name in self.live else self
+
     def _create(self, op, name, path=None, _place=None, **_):
         owner = self.placed(_place) if _place else None
         if (owner and owner.name != name) or self.taken(name):
             return self._refuse("AlreadyExists")
         if _place is None and name in self.litter:
-            return self._refuse("AlreadyExists", "Failed")
+            return self._blocked(name)
         made = Env(op.label, name, place=_place, inner=None if _place else name, asked=True, fake=_place is not None)
         return {"done"}, self.put(made)
 
@@ -147,8 +151,10 @@ class World:
             return self._refuse("Unsupported")
         if self.taken(to):
             return self._refuse("AlreadyExists")
-        if (env.place is None and to in self.litter) or (env.place is not None and self.occupied(env.place)):
+        if env.place is not None and self.placed(env.place):
             return self._refuse("AlreadyExists", "Failed")
+        if env.place in self.orphans or (env.place is None and to in self.litter):
+            return self._blocked(to)
         back = env.but(name=to, deleted_at=None, inner=to if env.inner == name else env.inner)
         return {"done"}, self.put(back).but(trash=tuple(t for t in self.trash if t is not env))
 
@@ -165,7 +171,7 @@ class World:
             return self._refuse("AlreadyExists")
         env = self.live[name]
         if env.place is None and to in self.litter:
-            return self._refuse("AlreadyExists", "Failed")
+            return self._blocked(to)
         inner = to if env.inner == name and env.place is None else env.inner
         return {"done"}, self.put(env.but(name=to, inner=inner), drop=[name])
 
@@ -175,7 +181,7 @@ class World:
         if self.taken(to):
             return self._refuse("AlreadyExists")
         if to in self.litter:
-            return self._refuse("AlreadyExists", "Failed")
+            return self._blocked(to)
         env = self.live[name]
         inner = to if env.inner == name and env.place is None else env.inner
         return {"done"}, self.put(env.but(label=op.label, name=to, id=None, origin="created", protected=False, place=None,
@@ -260,6 +266,5 @@ class World:
 
     def started(self, now):
         """What a start makes of it."""
-        forgotten = [e.name for e in self.live.values() if e.state == "missing" and
-                     (e.missing_since + WEEK < now or e.name in self.litter)]
+        forgotten = [e.name for e in self.live.values() if e.state == "missing" and e.missing_since + WEEK < now]
         return self.put(drop=forgotten).due(now)
