@@ -75,9 +75,10 @@ class Session:
         if world is not self.world:
             fake_environment(self.house.out, op.parameters["_place"])
             self.world = world
-        if op and kind == "create_elsewhere" and not world.occupied(op.parameters["_place"]):
-            with contextlib.suppress(FileNotFoundError):    # one that was killed before its row leaves an empty directory
-                os.rmdir(op.parameters["path"])
+        for place in PLACES:        # who was killed before the row of what is made there leaves an empty directory
+            if not world.occupied(place):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(self.house.out / place)
         return op
 
     def _op(self, kind, name, to, id):
