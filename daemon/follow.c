@@ -12,6 +12,7 @@
 #include "operation.h"
 #include "paths.h"
 #include "relocation.h"
+#include "seen.h"
 #include "store.h"
 
 /* --- renames that were under way --- */
@@ -110,9 +111,6 @@ static void follow_want(struct following *f, struct entries *names, const struct
 	if (!renamed && entries_ino(names, env->name) == env->ino)
 		return;
 	const char *name = renamed ? env->new_name : entries_name(names, env->ino);
-	const struct environment *there = name != NULL ? index_get(f->venvd->index, name) : NULL;
-	if (there != NULL && there->location != NULL && there->intent != INTENT_PURGE)
-		return;         /* it has the name, and lies elsewhere */
 	if (name != NULL && entries_ino(names, name) == env->ino)
 		json_object_set_new(f->wanted, name, json_string(env->id));
 }
@@ -158,6 +156,17 @@ static bool follow_may(const struct following *f, const char *name, const json_t
 	    (there->location == NULL && !operation_has_had(there, f->asked));
 }
 
+/* It has no name, for whoever has that keeps it. What was made or copied is whole, for it was in the root: it is missing until
+ * the name is free, and not what never was made. */
+static void follow_stays(const struct following *f, const json_t *id)
+{
+	struct environment *env = index_get_id(f->venvd->index, json_string_value(id));
+	if (env == NULL || env->intent != INTENT_CLAIM || operation_has_had(env, f->asked))
+		return;
+	index_set_state(f->venvd->index, env, STATE_READY);
+	seen_as_before(f->venvd, env);
+}
+
 /* Who stays keeps another one from following, and so on. */
 static void follow_leave_out(struct following *f)
 {
@@ -171,6 +180,7 @@ static void follow_leave_out(struct following *f)
 		json_object_foreach_safe(f->found, next, name, id) {
 			if (follow_may(f, name, id))
 				continue;
+			follow_stays(f, id);
 			json_object_del(f->follow, json_string_value(id));
 			json_object_del(f->found, name);
 			changed = true;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """At its start the daemon makes catalog and root agree: the root is the truth, and nothing in it is written."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -362,6 +363,26 @@ def test_renamed_to_the_name_of_one_elsewhere(daemon, start, root, tmp_path):
     rows = second.environments()
     assert (rows["e"]["id"], rows["e"]["path"], rows["e"]["state"]) == (made["id"], made["path"], "ready")
     assert rows["f"]["state"] == "missing"
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_renamed_to_the_name_of_one_that_was_being_removed_elsewhere(daemon, start, root, tmp_path, removed):
+    """And was made a moment before: killed then, the rows say only what was to be done."""
+    made = {name: daemon.call("Create", name=name, python=SYSTEM, withoutPip=True, path=path)["environment"]
+            for name, path in (("e", str(tmp_path / "project")), ("f", None))}
+    daemon.stop()
+    (root / "f").rename(root / "e")
+    if removed:
+        shutil.rmtree(tmp_path / "project")
+    with contextlib.closing(sqlite3.connect(root / ".venvd/catalog.db")) as db, db:
+        db.execute("UPDATE environment SET intent = 'purge' WHERE name = 'e'")
+        db.execute("UPDATE environment SET intent = 'claim', state = 'creating' WHERE name = 'f'")
+    second = start(root)
+    whose = "f" if removed else "e"
+    eventually(lambda: second.environments().get("e", {}).get("id") == made[whose]["id"])
+    eventually(lambda: second.environments()["e"]["state"] == "ready")
+    assert {n: r["state"] for n, r in second.environments().items()} == ({"e": "ready"} if removed else
+                                                                       {"e": "ready", "f": "missing"})
 
 
 def test_inode_is_used_again(daemon, start, root):
