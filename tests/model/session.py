@@ -26,6 +26,7 @@ LEAVING = "it is being removed for good"        # said of what is in the trash's
 # between nobody knows its name any more.
 TAKING = {"remove", "replace", "carry"}
 RETURNING = {"move", "swap"}    # and of one that gets its old name again, whether it ever had the new one
+FOLLOWED = {"move", "swap", "back"}     # what is done by hand and gives a row another name, as a Rename does
 REQUESTS = 24                           # as many calls are remembered here
 # About as many calls that change something does one take that is not refused.
 REACH = {"create": 30, "create_elsewhere": 18, "recreate": 45, "delete": 12, "purge": 40, "restore": 8, "restore_as": 44,
@@ -342,8 +343,10 @@ class Session:
         return [first, first.but(live={n: e.but(missing_since=now) if e.label in self.soft and e.state == "missing" else e
                                        for n, e in first.live.items()})]
 
-    def _seen(self, before):
+    def _seen(self, before, kind=None):
         """What has come or gone by hand since then is soft, until somebody has waited for a commit."""
+        if kind in FOLLOWED:
+            self.fresh = self.fresh | {"Rename"}
         known = {(e.label, e.state) for e in before.live.values()}
         self.soft |= {e.label for e in self.world.live.values() if (e.label, e.state) not in known}
         self.gone |= {e.label for e in before.live.values()} & self.hands.away.keys() - {e.label for e in self.world.live.values()}
@@ -475,7 +478,7 @@ class Session:
             before = self.world
             self.count(f"by hand: {kind}")
             self._settle(self._either(after), True, self._used(after, before))
-            self._seen(before)
+            self._seen(before, kind)
 
     def _either(self, after):
         if self.hands.anew is None:
@@ -506,7 +509,7 @@ class Session:
         self._settle([w for world in found for w in self._after(world, call, answer, reply)], True, used)
         if answer == "done":
             self._done(call, reply)
-        self._seen(before)
+        self._seen(before, hand[0])
 
     def remove_and_create(self, name):
         """rm -rf, and a moment later the same name again: there is no moment in between in which it exists already."""
