@@ -94,6 +94,8 @@ static void add_quoted(struct text *out, const char *word, enum family family)
 			text_addf(out, "\\%c", *word);
 		else if (*word == '\'')
 			text_adds(out, "'\\''");
+		else if (family == SHELL_CSH && *word == ' ')   /* of several, `...` would leave one */
+			text_adds(out, "'\\ '");
 		else if (family == SHELL_CSH && (*word == '!' || *word == '\n'))
 			text_addf(out, "\\%c", *word);
 		else

@@ -466,7 +466,7 @@ def test_run_keeps_stdin_and_descriptors(env, environment, tmp_path):
 
 # --- activate ------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("path", ["/plain/projA", "/with blank/it's", "/do$lar`id`\"x\\y", "/bang!x", "/new\nline"])
+@pytest.mark.parametrize("path", ["/plain/projA", "/with blank/it's", "/do$lar`id`\"x\\y", "/bang!x", "/new\nline", "/two  blanks"])
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "dash", "fish", "csh", "tcsh"])
 def test_activate_is_quoted(venvctl, server, tmp_path, path, shell):
     if shutil.which(shell) is None:
@@ -481,6 +481,10 @@ def test_activate_is_quoted(venvctl, server, tmp_path, path, shell):
     assert r.returncode == 0 and r.stderr == ""
     out = subprocess.run([shell, "-c", r.stdout], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert (out.stdout, out.returncode) == ("activated\n", 0), (r.stdout, out.stderr)
+    if "csh" in shell and "\n" not in path:         # as the manual has it: csh makes words of what it puts in
+        (tmp_path / "line").write_text(r.stdout)
+        out = subprocess.run([shell, "-fc", "eval `cat line`"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        assert (out.stdout, out.returncode) == ("activated\n", 0), (r.stdout, out.stderr)
 
 
 @pytest.mark.parametrize("shell, line", [
