@@ -27,6 +27,7 @@ struct check {
 	const char *name;
 	json_t *findings;
 	const char *site;       /* relative path of what rows are relative to */
+	bool has_pip;           /* in it */
 	char *parent;           /* the directory of the row before, ... */
 	int parent_fd;          /* ... which most rows share */
 };
@@ -112,7 +113,7 @@ static void tell(const struct check *c, const struct package *p, bool named)
 	_cleanup_free_ char *command = NULL;
 	if (named && strcmp(p->name, "pip") == 0)
 		command = xasprintf("venvctl recreate %s", c->name);
-	else if (named)
+	else if (named && c->has_pip)
 		command = xasprintf("venvctl run %s -- python -m pip install --force-reinstall --no-deps %s%s==%s%s", c->name,
 		    quote, p->name, p->version, quote);
 	_cleanup_free_ char *also = p->missing && p->changed ? xasprintf(", and %zu changed", p->changed) : NULL;
@@ -154,6 +155,7 @@ static void check_site(void *arg, int site_fd, const char *path)
 		return;
 	}
 	c->site = path;
+	c->has_pip = faccessat(site_fd, "pip", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 	struct dirent *e;
 	for (size_t left = LIMIT_MOVED_ENTRIES; left > 0 && (e = readdir(dir)); left--) {
 		if (!place_component(e->d_name))

@@ -416,6 +416,9 @@ def test_hints_that_can_be_typed(daemon, root, info, command):
     there.mkdir()
     (there / "RECORD").write_text("gone.py,sha256=x,1\n")
     [finding] = diagnose(daemon, "a")["a"]
+    assert "command" not in finding         # there is no pip that it could run
+    (there.parent / "pip").mkdir()
+    [finding] = diagnose(daemon, "a")["a"]
     before = "venvctl run a -- python -m pip install --force-reinstall --no-deps "
     assert finding["kind"] == "files" and finding.get("command") == (command and before + command)
 
