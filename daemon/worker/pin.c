@@ -58,6 +58,7 @@ static bool read_pin(const char *path, struct pin *ret)
 {
 	_cleanup_text_ struct text data = { 0 };
 	struct stat st;
+	ret->linked = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
 	/* Looked at before it is opened: opening a device can already do something. */
 	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
 		return false;

@@ -2,10 +2,12 @@
 /* .python-version files, of the caller's directory and those above it. */
 #ifndef VENVD_WORKER_PIN_H
 #define VENVD_WORKER_PIN_H
+#include <stdbool.h>
 #include "util.h"
 
 struct pin {
 	char *file;             /* where it was read */
+	bool linked;            /* by a link: what it holds need not be meant for anybody's eyes */
 	char **words;           /* what it names, in order */
 	size_t count;
 };

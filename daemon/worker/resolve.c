@@ -499,7 +499,8 @@ static char *join_words(const struct pin *p)
 
 static void warn(const struct question *q, const struct pin *p)
 {
-	_cleanup_free_ char *words = join_words(p);
+	/* A repository may have a link of this name to a secret of whoever has fetched it. */
+	_cleanup_free_ char *words = p->linked ? xstrdup("a Python") : join_words(p);
 	_cleanup_free_ char *text = xasprintf("'%s' asks for %s, which is not here", p->file, words);
 	if (q->of->warnings)
 		json_array_append_new(q->of->warnings, failure_text(text));

@@ -339,6 +339,13 @@ def test_python_version_file_that_nothing_matches(place):
     found = pinned(place, "3.40\nfoo\n")
     assert found["interpreter"]["path"] == default and found["rule"] == "PATH"
     assert found["warnings"] == [f"'{file}' asks for '3.40' or 'foo', which is not here"]
+    # What a link leads to may be anything of the user's, and what is printed may be seen by others.
+    (place.home / "secret").write_text("s3cr3t\n")
+    file.unlink()
+    file.symlink_to(place.home / "secret")
+    assert place.find(cwd=file.parent)["warnings"] == [f"'{file}' asks for a Python, which is not here"]
+    file.unlink()
+    pinned(place, "3.40\nfoo\n")
     pinned(place, "3.31\n", "..")
     found = place.find(cwd=place.home / "project/src")
     assert found["interpreter"]["path"] == one and len(found["warnings"]) == 1
