@@ -139,6 +139,12 @@ void method_dispatch(struct request *r)
 		method_run(v, r);
 }
 
+void method_again(struct venvd *v, struct request *r)
+{
+	(void)v;
+	method_dispatch(r);
+}
+
 bool method_refuse_name(struct request *r, const char *name)
 {
 	const char *rule = name_rule_broken(name);

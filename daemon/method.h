@@ -14,6 +14,7 @@ struct interfaces *interfaces_new(void);
 void interfaces_free(struct interfaces *);
 
 void method_dispatch(struct request *);
+method_fn method_again;         /* the same, of one that has waited for something */
 
 /* method_service.c: org.varlink.service, Status, Shutdown */
 method_fn method_get_info, method_get_interface_description, method_status, method_shutdown;

@@ -198,7 +198,7 @@ void method_create(struct venvd *v, struct request *r)
 		return;
 	/* Somebody may have removed it a moment ago. */
 	const struct environment *there = index_get(v->index, name);
-	if (there != NULL && there->busy == NULL && watch_defer(v->watch, name, r, method_create))
+	if (there != NULL && there->busy == NULL && watch_defer(v->watch, name, r, method_again))
 		return;
 	struct environment *env = create_environment(v, r, name);
 	if (env == NULL || (request_bool(r, "clear") && inuse_refuse_protected(r, env)))

@@ -25,6 +25,7 @@
 #include "replay.h"
 #include "retention.h"
 #include "store.h"
+#include "watch.h"
 
 struct removal {
 	struct operation op;
@@ -375,6 +376,9 @@ void method_delete(struct venvd *v, struct request *r)
 	if (replay_answer(v->replay, r))
 		return;
 	struct environment *env = index_get(v->index, name);
+	/* Somebody may have put it back a moment ago. */
+	if (env != NULL && env->state == STATE_MISSING && env->busy == NULL && watch_defer(v->watch, name, r, method_again))
+		return;
 	bool trashed = env == NULL && now;
 	if (trashed)
 		env = index_trash_get(v->index, name, NULL);

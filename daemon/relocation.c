@@ -5,6 +5,7 @@
 #include "relocation.h"
 #include "root.h"
 #include "store.h"
+#include "watch.h"
 
 bool relocation_refuse_state(struct request *r, const struct environment *env)
 {
@@ -29,6 +30,9 @@ bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *nam
 	struct environment *there = index_get(v->index, name);
 	if (there == NULL)
 		return false;
+	/* Somebody may have removed it a moment ago. */
+	if (there->busy == NULL && watch_defer(v->watch, name, r, method_again))
+		return true;
 	if (there->state == STATE_MISSING && there->busy == NULL) {
 		store_drop(v->store, there->id, NULL, NULL, NULL);
 		index_remove(v->index, there);

@@ -17,7 +17,8 @@
 
 /* One that is not whole, is nobody's, or is being worked on. Answered; true if refused. */
 bool relocation_refuse_state(struct request *, const struct environment *env);
-/* A name that is there already; one that only remembers a lost directory gives way. Answered; true if refused. */
+/* A name that is there already; one that only remembers a lost directory gives way. Answered, or dispatched again once what
+ * was heard of the name has been looked at; true if so. */
 bool relocation_refuse_taken(struct venvd *, struct request *, const char *name);
 
 /* Where env is, absolute. Owned. */

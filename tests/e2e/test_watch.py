@@ -107,6 +107,42 @@ def test_removed_and_made_again_at_once(daemon, root):
         assert e.value.name == "AlreadyExists"
 
 
+def test_a_name_that_is_free_since_a_moment(daemon, root, tmp_path):
+    """Whoever asks for one waits until it has been looked at, not Create alone."""
+    create(daemon, "a")
+    create(daemon, "trashed")
+    daemon.call("Delete", name="trashed")
+    for method, parameters in (("Clone", {"name": "a", "to": "x"}), ("Rename", {"name": "a", "to": "x"}),
+                               ("Restore", {"name": "trashed", "as": "x"}), ("Restore", {"name": "trashed"}),
+                               ("Adopt", {"name": "x", "path": str(tmp_path / "there")})):
+        name = parameters["name"] if method == "Restore" and len(parameters) == 1 else "x"
+        if method == "Adopt":
+            by_hand(tmp_path / "there")
+        create(daemon, name)
+        shutil.rmtree(root / name)
+        with daemon.connect() as c:
+            assert c.call(method, **parameters)["environment"]["name"] == name
+        daemon.call("Delete", name=name)
+        if method == "Rename":
+            create(daemon, "a")
+        if method == "Restore":
+            daemon.call("Restore", name=name, **({"as": "trashed"} if name == "x" else {}))
+            daemon.call("Delete", name="trashed")
+
+
+def test_one_that_is_back_since_a_moment(daemon, root, tmp_path):
+    """Who deletes it does not only forget that it was missing."""
+    create(daemon, "a")
+    for _ in range(5):
+        (root / "a").rename(tmp_path / "away")
+        soon(lambda: state(daemon, "a") == "missing")
+        with daemon.connect() as c:
+            (tmp_path / "away").rename(root / "a")
+            assert c.call("Delete", name="a")["environment"]["state"] == "trashed"
+        assert not (root / "a").exists()
+        daemon.call("Restore", name="a")
+
+
 def test_renamed(daemon, root):
     made = {name: create(daemon, name) for name in ("a", "b", "c")}
     daemon.call("Protect", name="a")
