@@ -87,6 +87,23 @@ static const struct environment *adopt_same(const struct adoption *a)
 	return env;
 }
 
+/* The one that has this directory in its trash: with that it would be removed one day. NULL. */
+static const struct environment *adopt_trashed(const struct adoption *a)
+{
+	const struct index *index = a->op.venvd->index;
+	const struct environment *ours = a->op.env, *env = index_trash_next(index, NULL, 0, NULL);
+	while (env != NULL && (env->ino != ours->ino || env->btime_ns != ours->btime_ns))
+		env = index_trash_next(index, env->name, env->deleted_at, env->id);
+	return env;
+}
+
+static void adopt_refuse_trashed(struct adoption *a, const struct environment *trashed)
+{
+	_cleanup_free_ char *reason = xasprintf("'%s' is in the trash, as '%s'; venvctl restore takes it back",
+	    a->op.env->location, trashed->name);
+	adopt_end(a, ERROR_UNSUPPORTED, json_pack("{s:s,s:s}", "name", a->op.env->name, "reason", reason));
+}
+
 static void adopt_looked(enum error_code code, const json_t *result, void *arg)
 {
 	struct adoption *a = arg;
@@ -101,6 +118,8 @@ static void adopt_looked(enum error_code code, const json_t *result, void *arg)
 	} else if ((same = adopt_same(a)) != NULL) {
 		adopt_end(a, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", same->name, "state",
 		    environment_state_name(same->state)));
+	} else if ((same = adopt_trashed(a)) != NULL) {
+		adopt_refuse_trashed(a, same);
 	} else {
 		operation_put(&a->op, adopt_on_disk, a);
 	}

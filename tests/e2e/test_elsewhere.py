@@ -426,3 +426,15 @@ def test_a_path_in_the_root_is_not_in_one_elsewhere(daemon, root, tmp_path):
     wire.fake_environment(root, "b", prompt="another")
     assert daemon.call("Prompt", path=f"{tmp_path}/project/bin")["name"] == "b"
     assert fails(daemon, "Prompt", path=f"{root}/b/bin").name == "NoSuchEnvironment"
+
+
+def test_what_is_in_the_trash_is_not_adopted(daemon, root, tmp_path):
+    """It would go with its entry, however well it is used by then: it is restored instead."""
+    daemon.call("Create", name="a", python=PYTHON, withoutPip=True, path=str(tmp_path / "there"))
+    path = daemon.call("Delete", name="a")["environment"]["path"]
+    (tmp_path / "link").symlink_to(os.path.dirname(path))
+    for spelling in (path, str(tmp_path / "link" / "tree")):
+        with pytest.raises(VarlinkError) as e:
+            daemon.call("Adopt", name="b", path=spelling)
+        assert e.value.name == "Unsupported" and "in the trash" in e.value.parameters["reason"]
+    assert daemon.environments() == {} and daemon.call("Restore", name="a")["environment"]["state"] == "ready"
