@@ -137,6 +137,7 @@ static void creation_leave_in_trash(struct creation *c)
 	struct venvd *v = c->op.venvd;
 	if (c->previous == NULL)
 		return;
+	operation_fail_changed(&c->op, "the old one is in the trash");
 	index_add(v->index, c->previous);
 	c->previous = NULL;
 	retention_arm(v->retention);

@@ -175,6 +175,21 @@ void operation_fail_refused(struct operation *op)
 	json_decref(parameters);
 }
 
+/* Other errors promise that nothing was changed. */
+void operation_fail_changed(struct operation *op, const char *what)
+{
+	bool promises = op->error == ERROR_NO_SPACE || op->error == ERROR_CANCELLED;
+	if (op->error == ERROR_NONE || (!promises && json_object_get(op->error_parameters, "reason") == NULL))
+		return;
+	json_t *reason = json_sprintf("%s; %s", job_reason(op->error, op->error_parameters), what);
+	if (promises) {
+		op->error = ERROR_FAILED;
+		json_decref(op->error_parameters);
+		op->error_parameters = json_object();
+	}
+	json_object_set_new(op->error_parameters, "reason", reason);
+}
+
 void operation_failed(struct operation *op)
 {
 	json_t *parameters = op->error_parameters;

@@ -55,6 +55,8 @@ void operation_fail_reason(struct operation *, enum error_code, const char *reas
 void operation_fail_full(struct operation *);
 /* No worker takes the order now. */
 void operation_fail_refused(struct operation *);
+/* What has failed cannot be taken back wholly: what the answer says then. */
+void operation_fail_changed(struct operation *, const char *what);
 /* It is taken back: operation_error() with what went wrong. */
 void operation_failed(struct operation *);
 

@@ -250,11 +250,12 @@ def test_half_recreated_and_not_removable(start, root, tmp_path):
         (fake(root, "a") / "bin/pip").write_text("")
         (root / "a/mine").write_text("x")
         eventually(lambda: "a" in daemon.environments())
-        with pytest.raises(VarlinkError):
+        with pytest.raises(VarlinkError) as e:
             daemon.call("Recreate", name="a", python=str(python), caller=wire.IN_PLACE)
         if "could not be taken away" not in daemon.log():
             pytest.skip("chattr +i does not work here")
-        assert [e["name"] for e in daemon.trash()] == ["a"]
+        assert e.value.parameters["reason"].endswith("; the old one is in the trash")
+        assert [row["name"] for row in daemon.trash()] == ["a"]
         daemon.call("Restore", name="a", **{"as": "b"})
         assert (root / "b/mine").read_text() == "x"
         daemon.stop()
