@@ -70,7 +70,7 @@ class Trial:
         daemon = self.house.daemon
         self.labels = self.setup(self.house)
         self.house.idle()
-        self.before = self.look()
+        self.before, self.given_back = self.look(), False
         if self.repaired:
             self.repaired.old = self.repaired.files(self.house)
         self.number += 1
@@ -102,6 +102,7 @@ class Trial:
         """'done', the error's name, or None: no answer."""
         if self.operation in BY_HAND:
             return self.do_by_hand()
+        self.reason = None
         connection = self.house.daemon.connect()
         connection.socket.settimeout(DEADLINE * (5 if "with pip" in self.operation else 1))
         try:
@@ -155,7 +156,23 @@ class Trial:
                     raise
             self.house.idle()
 
+    def give_back(self):
+        """What Recreate could not put back it says is in the trash, and that brings it back, by another id."""
+        told = self.method == "Recreate" and "the old one is in the trash" in (self.reason or {}).get("reason", "")
+        if told and self.parameters["name"] not in self.house.daemon.environments():    # or a start has put it back
+            with contextlib.suppress(OSError):      # an empty directory, that could not be removed either
+                (self.house.elsewhere / self.parameters["name"]).rmdir()
+            self.house.daemon.call("Restore", name=self.parameters["name"])
+            self.given_back, self.reason = True, None
+
+    def same(self, now, then):
+        """Whatever its id, of one that was given back."""
+        if not self.given_back:
+            return now == then
+        return name_and(1, now) == name_and(1, then) and [t[:2] for t in now[1]] == [t[:2] for t in then[1]]
+
     def check(self, answer, what):
+        self.give_back()
         if self.one_by_one or (self.purges and answer == "Failed"):
             now = self.look_when_purged()
         elif self.purges:
@@ -173,7 +190,7 @@ class Trial:
             return
         if now == self.after and (answer in ("done", None) or self.after == self.before):
             return
-        if now == self.before and answer != "done":
+        if self.same(now, self.before) and answer != "done":
             return
         raise Violation(f"{what}: answered {answer}; before {self.before}, afterwards {self.after}, but there is {now}")
 
@@ -184,6 +201,8 @@ class Trial:
         stage, trash = house.root / ".venvd/stage", house.root / ".venvd/trash"
         # Or an entry of the trash that its tree has not come into.
         empty = trash.exists() and any(not (entry / "tree").exists() for entry in trash.iterdir())
+        # Or one that was being removed for good.
+        empty = empty or any(not os.path.exists(row["path"]) for row in house.daemon.trash())
         if (answer != "done" and left or empty or stage.exists() and any(stage.iterdir())
                 or "the root could not be looked through" in house.daemon.log()):
             self.house.daemon.kill()
@@ -212,7 +231,7 @@ class Trial:
                 raise Violation(f"another repair is answered {again} {self.reason}, not done")
             self.house.idle()
         now = self.look_when_purged((self.after,)) if self.purges or self.operation == "trash empty" else self.look()
-        if now != self.after:
+        if not self.same(now, self.after):
             raise Violation(f"after the same call again there is {now}, not {self.after}")
 
     def still_there(self):
