@@ -417,7 +417,7 @@ static void restore_done(enum error_code code, const json_t *result, void *arg)
 	struct environment *env = b->op.env;
 	if (code == ERROR_NONE) {
 		if (json_is_true(json_object_get(result, "left")))
-			retention_tidy(v->retention, env->entry, env->location);
+			retention_tidy(v->retention, env->entry, env->location, NULL);
 		env->deleted_at = env->expires_at = 0;
 		free(env->entry);
 		env->entry = NULL;

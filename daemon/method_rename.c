@@ -72,7 +72,7 @@ static void renaming_finish(struct renaming *n, const json_t *found, bool left)
 	struct environment *env = n->relocation.op.env;
 	_cleanup_free_ char *old = xstrdup(env->name);
 	if (left && env->state == STATE_TRASHED)
-		retention_tidy(v->retention, env->entry, NULL);
+		retention_tidy(v->retention, env->entry, NULL, NULL);
 	renaming_drop_place(n);
 	relocation_named(v, env);
 	if (found != NULL) {

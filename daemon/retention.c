@@ -230,16 +230,32 @@ void retention_sweep(struct retention *r, json_t *entries)
 	sweep_next(r);
 }
 
+struct tidying {
+	struct venvd *venvd;
+	char id[17];            /* "": nobody's row waits for it */
+};
+
 static void tidy_done(enum error_code code, const json_t *result, void *arg)
 {
-	(void)arg;
+	struct tidying *t = arg;
+	const struct environment *env = t->id[0] != '\0' ? index_get_id(t->venvd->index, t->id) : NULL;
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
 		log_warning("what is left of an entry of the trash stays: %s", job_reason(code, result));
+	if (env != NULL && env->busy == NULL && code != ERROR_CANCELLED)
+		store_put(t->venvd->store, env, NULL, NULL);
+	free(t);
 }
 
-void retention_tidy(struct retention *r, const char *entry, const char *location)
+void retention_tidy(struct retention *r, const char *entry, const char *location, const struct environment *env)
 {
-	if (!r->venvd->stopping && !r->venvd->config.peek)
-		job_continue_background(r->venvd->jobs, json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash",
-		    "entries", entry, "path", location), 0, NULL, tidy_done, NULL);
+	struct venvd *v = r->venvd;
+	if (v->stopping || v->config.peek)
+		return;
+	struct tidying *t = xcalloc(1, sizeof(*t));
+	t->venvd = v;
+	if (env != NULL)
+		memcpy(t->id, env->id, sizeof(t->id));
+	json_t *order = json_pack("{s:s,s:s,s:[s],s:s*}", "op", "purge", "where", "trash", "entries", entry, "path", location);
+	if (job_continue_background(v->jobs, order, 0, NULL, tidy_done, t) == NULL)
+		free(t);
 }

@@ -21,8 +21,8 @@ void retention_stamp(const struct retention *, struct environment *);
 void retention_sweep(struct retention *, json_t *entries);
 
 /* What is left of an entry of the trash whose tree is not in it any more goes, in the background. location: as its
- * environment's. */
-void retention_tidy(struct retention *, const char *entry, const char *location);
+ * environment's. env: whose row is written when that has been tried, or NULL: until then a start tries it again. */
+void retention_tidy(struct retention *, const char *entry, const char *location, const struct environment *);
 
 /* Of a worker's answer: NULL, or a sentence on what refused to be removed and stays in the stage until the next start.
  * Owned. */

@@ -78,14 +78,16 @@ void seen_as_before(struct venvd *v, struct environment *env)
 {
 	if (env->intent == INTENT_DELETE || env->intent == INTENT_PURGE)
 		replay_forget_environment(v->replay, env->id, "Delete", env->deleted_at);
-	/* No start looks for what is left of its entry there. */
-	if (env->location != NULL && env->entry != NULL && env->intent != INTENT_PURGE)
-		retention_tidy(v->retention, env->entry, env->location);
+	/* No start looks for what is left of its entry there, but for the row's sake, which is written when that is gone. */
+	bool left = env->location != NULL && env->entry != NULL && env->intent != INTENT_PURGE;
+	if (left)
+		retention_tidy(v->retention, env->entry, env->location, env);
 	env->intent = INTENT_NONE;
 	env->deleted_at = 0;
 	free(env->entry);
 	env->entry = NULL;
-	store_put(v->store, env, NULL, NULL);
+	if (!left)
+		store_put(v->store, env, NULL, NULL);
 }
 
 /* What the row has in the trash was seen at its own place elsewhere: its deletion never came to the rename, or it

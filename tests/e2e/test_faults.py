@@ -362,6 +362,26 @@ def test_a_purge_elsewhere_that_is_refused_something(traced, start, root, tmp_pa
     assert e.value.name == "Failed" and (pathlib.Path(daemon.trash()[0]["path"]) / "pyvenv.cfg").exists()
 
 
+def test_killed_before_what_is_left_of_an_entry_elsewhere_has_gone(traced, start, root, tmp_path):
+    """No start looks for it but for its row's sake: that is the last to be written."""
+    daemon = start(root)
+    create(daemon, "a")
+    create(daemon, "e", path=str(tmp_path / "e"))
+    daemon.call("Delete", name="e")
+    daemon.kill()
+    [tree] = tmp_path.glob(".e.venvd-trash/*/tree")
+    tree.rename(tmp_path / "e")
+    daemon = traced("unlinkat:delay_enter=5000000", path=tree.parent)
+    daemon.call("Protect", name="a")            # all rows that there are by now are on the disk with this one
+    pid = daemon.call("Status")["pid"]
+    for one in (pid, *children(pid)):
+        os.kill(one, signal.SIGKILL)
+    daemon.process.wait(DEADLINE)
+    daemon = start(root)
+    assert daemon.environments()["e"]["state"] == "ready"
+    eventually(lambda: not list(tmp_path.glob(".e*")))
+
+
 @pytest.mark.slow
 def test_sigterm_ends_a_purge_in_time(start, root):
     daemon = start(root)
