@@ -158,7 +158,8 @@ class Trial:
 
     def give_back(self):
         """What Recreate could not put back it says is in the trash, and that brings it back, by another id."""
-        told = self.method == "Recreate" and "the old one is in the trash" in (self.reason or {}).get("reason", "")
+        told = self.method == "Recreate" and ("the old one is in the trash" in (self.reason or {}).get("reason", "")
+                                              or "taken back out of the trash" in self.house.daemon.log())
         if told and self.parameters["name"] not in self.house.daemon.environments():    # or a start has put it back
             with contextlib.suppress(OSError):      # an empty directory, that could not be removed either
                 (self.house.elsewhere / self.parameters["name"]).rmdir()
