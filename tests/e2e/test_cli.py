@@ -762,7 +762,9 @@ def test_without_ensurepip(cli, tmp_path):
     python = rebuilt_python(NEWEST, tmp_path / "python")
     done = cli("create", "a", "-p", str(python))
     one_error(done, "ensurepip")
-    assert "hint: venvctl create a --without-pip" in done.stderr
+    hint = f"venvctl create --without-pip a -p {python}"
+    assert f"hint: {hint}\n" in done.stderr
+    assert cli(*hint.split()[1:]).returncode == 0
     assert cli.names() == []
 
 
