@@ -184,7 +184,7 @@ static void creation_restore(struct creation *c)
 	json_t *order = creation_identity("restore", c->previous, c->previous->entry);
 	if (c->previous->location != NULL)
 		json_object_set_new(order, "makeWay", json_true());
-	if (!jobs_short(c->op.venvd->jobs, order, creation_restored, c))
+	if (!jobs_short_continue(c->op.venvd->jobs, order, creation_restored, c))
 		creation_lose_name(c, "no worker takes it now");
 }
 
@@ -283,7 +283,7 @@ static void creation_roll_back(struct creation *c)
 		creation_look(c);
 	} else if (c->went) {
 		json_t *order = creation_identity("discard", c->op.env, c->entry);
-		if (!jobs_short(c->op.venvd->jobs, order, creation_discarded, c))
+		if (!jobs_short_continue(c->op.venvd->jobs, order, creation_discarded, c))
 			creation_discarded(ERROR_FAILED, NULL, c);
 	} else {
 		creation_restore(c);

@@ -653,9 +653,9 @@ static bool jobs_have_resident(struct jobs *jobs)
 	return jobs->resident != NULL;
 }
 
-static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg, bool bounded)
 {
-	if (!jobs_have_resident(jobs) || jobs->short_count >= LIMIT_SHORT_ORDERS) {
+	if (!jobs_have_resident(jobs) || (bounded && jobs->short_count >= LIMIT_SHORT_ORDERS)) {
 		json_decref(order);
 		return NULL;
 	}
@@ -670,7 +670,12 @@ static struct job *job_start_short(struct jobs *jobs, json_t *order, job_done_fn
 
 bool jobs_short(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
 {
-	return job_start_short(jobs, order, done, arg) != NULL;
+	return job_start_short(jobs, order, done, arg, true) != NULL;
+}
+
+bool jobs_short_continue(struct jobs *jobs, json_t *order, job_done_fn *done, void *arg)
+{
+	return job_start_short(jobs, order, done, arg, false) != NULL;
 }
 
 struct job *jobs_claim(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
@@ -682,7 +687,7 @@ struct job *jobs_claim(struct jobs *jobs, json_t *order, int64_t deadline_ms, jo
 		job_drop(j, ERROR_FAILED, json_pack("{s:s}", "reason", "no worker could be started"));
 		return j;
 	}
-	j = job_start_short(jobs, order, done, arg);
+	j = job_start_short(jobs, order, done, arg, true);
 	if (j == NULL)
 		return NULL;
 	j->claim = true;

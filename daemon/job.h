@@ -46,6 +46,8 @@ void jobs_cancel_all(struct jobs *);             /* every long one */
 
 /* A short order for the resident worker; takes order. False when too many wait. */
 bool jobs_short(struct jobs *, json_t *order, job_done_fn *done, void *arg);
+/* The same for the next order of what has been begun, such as the way back: it is not refused because many wait. */
+bool jobs_short_continue(struct jobs *, json_t *order, job_done_fn *done, void *arg);
 
 /* One with frames that is never given to a second worker: when the resident dies it fails. job_send() speaks to
  * it; it is not cancelled but told so. NULL when too many wait. A resident that has not done it by the deadline hangs, and

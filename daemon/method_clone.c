@@ -86,7 +86,7 @@ static void cloning_undo(struct relocation *m)
 	}
 	json_t *order = json_pack("{s:s,s:s,s:I,s:I,s:s}", "op", "discard", "name", env->name, "ino",
 	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", m->entry);
-	if (!jobs_short(m->op.venvd->jobs, order, cloning_discarded, c))
+	if (!jobs_short_continue(m->op.venvd->jobs, order, cloning_discarded, c))
 		cloning_discarded(ERROR_FAILED, NULL, c);
 }
 

@@ -316,7 +316,7 @@ static void reconcile_unmade(struct reconcile *rec, struct environment *env)
 	if (old->location != NULL)
 		json_object_set_new(order, "makeWay", json_true());
 	rec->waiting++;
-	if (!jobs_short(v->jobs, order, reconcile_restored, back))
+	if (!jobs_short_continue(v->jobs, order, reconcile_restored, back))
 		reconcile_restored(ERROR_FAILED, NULL, back);
 }
 
@@ -347,7 +347,7 @@ static void reconcile_roll_back(struct reconcile *rec, struct environment *env)
 	    (json_int_t)env->ino, "btime", (json_int_t)env->btime_ns, "entry", reconcile_stage_entry(env),
 	    "path", env->location);
 	rec->waiting++;
-	if (!jobs_short(rec->venvd->jobs, order, reconcile_discarded, back))
+	if (!jobs_short_continue(rec->venvd->jobs, order, reconcile_discarded, back))
 		reconcile_discarded(ERROR_FAILED, NULL, back);
 }
 

@@ -313,7 +313,7 @@ static void watch_look(struct watch *w)
 	if (json_array_size(w->considered) == 0)
 		return;
 	watch_look_begins(w);
-	if (!jobs_short(w->venvd->jobs, json_pack("{s:s,s:O}", "op", "look", "names", w->considered), watch_looked, w))
+	if (!jobs_short_continue(w->venvd->jobs, json_pack("{s:s,s:O}", "op", "look", "names", w->considered), watch_looked, w))
 		watch_looked(ERROR_BUSY, NULL, w);
 }
 

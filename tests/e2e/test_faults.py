@@ -265,6 +265,30 @@ def test_half_recreated_and_not_removable(start, root, tmp_path):
     assert set(daemon.environments()) == {"b"} and not (root / "a").exists() and daemon.trash() == []
 
 
+def test_the_way_back_is_not_refused(start, root, tmp_path):
+    """As many short orders wait as the daemon takes, and a creation fails: what it made goes all the same."""
+    os.mkfifo(tmp_path / "gate")
+    python = rebuilt_python(PYTHON, tmp_path / "python", ensurepip=f"import sys\nopen({str(tmp_path / 'gate')!r}).read()\nsys.exit(3)\n")
+    daemon = start(root)
+    for i in range(1100):       # LIMIT_SHORT_ORDERS
+        fake(root, f"e{i}")
+    eventually(lambda: len(daemon.environments()) == 1100)
+    idle(daemon)
+    with daemon.connect() as c, daemon.connect() as many:
+        c.send("Create", {"name": "a", "python": str(python), "caller": wire.IN_PLACE})
+        with open(tmp_path / "gate", "w"):      # it is being made
+            resident, = [pid for pid in children(daemon.pid) if b"\0resident" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(resident, signal.SIGSTOP)
+            for i in range(1100):
+                many.send("Delete", {"name": f"e{i}"}, oneway=True)
+            many.call("Status")
+        eventually(lambda: daemon.call("Status")["jobsRunning"] == 0)
+        os.kill(resident, signal.SIGCONT)
+        with pytest.raises(VarlinkError):
+            c.result(c.receive())
+    assert "a" not in daemon.environments() and not (root / "a").exists()
+
+
 # --- what a client can ask for -----------------------------------------------------------------------
 
 def test_socket_option_names_the_usual_one(start, root):
