@@ -359,7 +359,7 @@ def test_bases_that_nobody_uses_any_more(daemon, root, tmp_path):
     soon(lambda: state(daemon, "last") == "ready")
     for name in ("e0", "last"):
         shutil.rmtree(tmp_path / name)
-        soon(lambda: state(daemon, name) == "broken")
+        soon(lambda name=name: state(daemon, name) == "broken")
 
 
 # --- the root ---
