@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTION_LINES = 80
 FILE_LINES = 800
 LOOP = "daemon/venvd.c"
-EVENT_ROOMS = {"daemon/venvd.c", "daemon/server.c", "daemon/job.c", "daemon/watch.c"}
+EVENT_ROOMS = {"daemon/venvd.c", "daemon/server.c", "daemon/job.c", "daemon/watch.c", "daemon/timer.c"}
 STORE_ROOMS = {"daemon/store.c", "daemon/store_row.c", "daemon/store_row.h", "daemon/store_sqlite.c"}
 NO_JANSSON = {"daemon/index.c", "daemon/log.c"}
 # Where the function that the loop will call stands among the arguments.
