@@ -15,7 +15,7 @@ The parts (--part):
   kills       the caller, or it and the daemon, killed before the call, and after it
   errors      the call fails, once, with each of seven errnos
   lasting     it and all that follow fail
-  starts      the start after a crash, killed; and the start after that one, too
+  starts      the start after a crash, killed or refused; and killed once more in the start after that one
   end         the orderly end, killed or refused
   checkpoint  kills and errors with a log so short that each operation brings it into the file
   children    the Python children of a worker, killed or refused
@@ -248,8 +248,10 @@ def bites(name, build, shim, every):
     """Whether a daemon that does it wrongly is caught."""
     with tempfile.TemporaryDirectory(prefix="venvd-variant-") as where:
         binary = variants.build(name, build, where)
-        work, _, counts, violations, _ = run_work(Work("kills", variants.VARIANTS[name][0], every, binary, shim, 0, False))
-    print(f"variant, {name}: {len(violations)} of {counts.get(work.part, 0)} kills show it", flush=True)
+        part = variants.PART.get(name, "kills")
+        _, _, counts, violations, _ = run_work(Work(part, variants.VARIANTS[name][0], every, binary, shim, 0, False))
+    points = sum(v for k, v in counts.items() if k.startswith(part) and k not in NO_POINTS)
+    print(f"variant, {name}: {len(violations)} of {points} {part} show it", flush=True)
     return bool(violations)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Daemons with one step of the crash protocol swapped, each made for a test alone: the harness must catch them.
+"""Daemons with one step of the crash protocol swapped or left out, each made for a test alone: the harness must catch them.
 
 A variant is one replacement in one file of a copy of the sources; only that file is compiled again. One that does not fit
 the sources any more is an error.
@@ -43,7 +43,17 @@ VARIANTS = {
         "\tindex_from_trash(v->index, env, STATE_CREATING);\n"
         "\tif (!operation_is_remembered(&b->op))\n",
         "\tindex_from_trash(v->index, env, STATE_CREATING);\n"),
+    "a purge elsewhere that is not taken back": (
+        "purge, elsewhere", "daemon/worker/purge.c",
+        "\tif (moved)\n\t\tplace_move(fd, PATH_REST, fd, PATH_TREE);\n",
+        "\t(void)moved;\n"),
+    "a catalog that can only be read": (
+        "protect", "daemon/store.c",
+        "\t\trc = sqlite3_exec(store->db, \"BEGIN IMMEDIATE; ROLLBACK\", NULL, NULL, NULL);\n",
+        "\t\trc = SQLITE_OK;\n"),
 }
+# The part that shows it, if that is not the kills.
+PART = {"a purge elsewhere that is not taken back": "errors", "a catalog that can only be read": "starts"}
 
 
 # Nothing is wrong with this one: its log is brought into the catalog's file with each operation, not after a thousand pages.
