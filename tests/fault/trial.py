@@ -268,6 +268,11 @@ class Trial:
                 pass
         return house.dead(wait=5)
 
+    def linger(self):
+        """What nobody waits for is met, too: orders, and rows that are held back for 20 ms."""
+        if not self.house.state.fired and self.ended(False, 0) is None and not self.house.state.fired:
+            self.house.dead(wait=0.06)
+
     def run(self, call, mode, error=0, all_of_it=False, **how):
         house = self.house
         lasting = how.get("persists", False)
@@ -276,8 +281,8 @@ class Trial:
         resources = self.resources()
         house.arm(call, mode, error, all_of_it, **how)
         answer = self.do()
-        if answer is not None and not house.state.fired:
-            house.dead(wait=0.06)       # what nobody waits for
+        if answer is not None:
+            self.linger()
         fired = house.state.fired
         if fired and lasting:
             self.still_there()
@@ -407,8 +412,7 @@ class Start(Trial):
         house.state.daemon = 0
         try:
             house.start()
-            if not house.state.fired:
-                house.dead(wait=0.06)
+            self.linger()
         except Violation as e:
             if not house.state.fired:
                 raise Violation(f"a start in which nothing has failed: {e}") from None
@@ -434,7 +438,8 @@ class Start(Trial):
         house.arm(at, ERRNO, error)
         house.state.daemon = 0
         self.start_that_may_fail()
-        status = self.ended(False, 0 if house.state.fired else 0.06)
+        self.linger()
+        status = self.ended(False, 0)
         fired = house.disarm()
         if status is not None:
             if house.daemon.said.startswith("ready "):
@@ -588,8 +593,8 @@ class Memory(Trial):
         resources = house.resources()
         house.arm(call, ERRNO, 0, who=who, persists=persists, memory=True)
         answer = self.do()
-        if answer is not None and not house.state.fired:
-            house.dead(wait=0.06)
+        if answer is not None:
+            self.linger()
         fired = house.disarm()
         if not fired:
             return False
@@ -672,7 +677,7 @@ class StartMemory(Memory):
         os.unlink(log)
         said = house.daemon.said
         if said.startswith("ready "):
-            house.dead(wait=0.06)
+            self.linger()
         else:
             house.dead(wait=5)
         fired = house.disarm()
