@@ -320,12 +320,13 @@ static void worker_give_up_short(struct worker *w)
 	}
 }
 
-/* Whatever a dead worker left behind is our child now, and nobody else's. */
+/* Whatever a dead worker left behind is our child now, and nobody else's. Not where we are the first process of a container:
+ * there we are everybody's next parent, and what a worker leaves has its guard (worker/child.c). */
 static void worker_kill_orphans(struct jobs *jobs)
 {
 	char path[64];
 	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
-	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int fd = getpid() == 1 ? -1 : open(path, O_RDONLY | O_CLOEXEC);
 	_cleanup_text_ struct text children = { 0 };
 	if (fd < 0 || fd_read_all(fd, 65536, &children) != 0 || children.len == 0)
 		return;

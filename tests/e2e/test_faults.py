@@ -488,6 +488,41 @@ def test_a_look_for_lost_events_whose_worker_dies(traced, root):
     eventually(lambda: set(daemon.environments()) == {"a"}, 15)
 
 
+class Contained(Daemon):
+    """The first process of a namespace of its own; unshare keeps the pipe open."""
+    _read_line = staticmethod(Traced._read_line)
+
+    def __init__(self, root):
+        super().__init__(root, wrapper=["unshare", "-p", "-f", "--mount-proc", "--kill-child"])
+
+
+@needs_root
+def test_the_first_process_of_a_container(root):
+    """Whoever has lost his parent there comes to us: that is no leftover of a worker."""
+    daemon = Contained(root)
+    if not daemon.said.startswith("ready 1\n"):
+        pytest.skip("no namespace of processes here")
+    first, = children(daemon.pid)
+    inside = ["nsenter", "-t", str(first), "-p", "-m", "sh", "-c"]
+    try:
+        subprocess.run([*inside, "sleep 1000 & exit"], check=True, stdin=subprocess.DEVNULL, close_fds=True)
+        eventually(lambda: children(first))
+        orphan, = children(first)
+        fake(root, "a")
+        eventually(lambda: "a" in daemon.environments())
+        for pid in set(children(first)) - {orphan}:
+            os.kill(pid, signal.SIGKILL)    # a worker
+        subprocess.run([*inside, "sleep 0 & exit"], check=True, stdin=subprocess.DEVNULL)
+        eventually(lambda: "was killed by signal 9" in daemon.log())
+        daemon.call("Delete", name="a")
+        assert orphan in children(first)
+        daemon.call("Shutdown")
+        assert daemon.process.wait(DEADLINE) == 0
+    finally:
+        daemon.process.kill()
+        os.unlink(daemon.log_path)
+
+
 # --- request ids -------------------------------------------------------------------------------
 
 def test_the_newest_is_remembered_whatever_the_clock_says(start, root):
