@@ -764,8 +764,8 @@ def test_without_ensurepip(cli, tmp_path):
     one_error(done, "ensurepip")
     hint = f"venvctl create --without-pip a -p {python}"
     assert f"hint: {hint}\n" in done.stderr
-    assert cli(*hint.split()[1:]).returncode == 0
     assert cli.names() == []
+    assert cli(*hint.split()[1:]).returncode == 0 and cli.names() == ["a"]
 
 
 @needs_root
