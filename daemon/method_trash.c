@@ -24,7 +24,9 @@ static void empty_end(struct emptying_all *e)
 {
 	struct venvd *v = e->venvd;
 	request_on_gone(e->request, NULL, NULL);
-	if (e->why != NULL)
+	if (v->stopping && (e->why != NULL || json_array_size(e->ids) > 0))     /* the next start goes on with the one begun */
+		request_error(e->request, ERROR_SHUTTING_DOWN, NULL);
+	else if (e->why != NULL)
 		request_error(e->request, ERROR_FAILED, json_pack("{s:s}", "reason", e->why));
 	else
 		request_reply(e->request, json_pack("{s:I,s:O*}", "removed", e->removed, "warnings", e->warnings));
@@ -59,8 +61,6 @@ static void empty_next(struct emptying_all *e)
 			env = NULL;
 	}
 	if (env == NULL) {
-		if (v->stopping && e->why == NULL)
-			e->why = xstrdup("the daemon is ending");
 		empty_end(e);
 		return;
 	}

@@ -420,6 +420,27 @@ def test_sigterm_ends_a_purge_in_time(start, root):
     assert daemon.stop() == 0 and time.monotonic() - before < 2
 
 
+def test_an_end_while_the_trash_is_emptied(start, root):
+    """Nothing has failed: whoever asks the next daemon gets the rest of it done."""
+    now = time.time_ns() // 1000
+    for i in range(3):
+        for j in range(20):
+            (path := trash(root) / f"a{i}~{now}~x/tree/{j}").mkdir(parents=True)
+            for k in range(1000):
+                os.symlink("x", path / str(k))
+    daemon = start(root)
+    assert len(daemon.trash()) == 3
+    idle(daemon)
+    with daemon.connect() as c:
+        c.send("EmptyTrash")
+        eventually(lambda: any(b"\0order" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(daemon.pid)))
+        daemon.process.send_signal(signal.SIGTERM)
+        with pytest.raises(VarlinkError) as e:
+            c.result(c.receive())
+        assert e.value.name == "ShuttingDown"
+    daemon.process.wait(DEADLINE)
+
+
 def test_who_asks_the_next_daemon_hears_that_it_is_gone(start, root):
     """Ended in the middle of a removal for good: the next start goes on with it, and the same request has the answer."""
     daemon = start(root)
