@@ -132,9 +132,7 @@ int cmd_trash(int argc, char **argv)
 		e.before_us = now_us() - read_age(age);
 	if (!settings.yes && !e.dry_run && !talk_can_ask()) {
 		talk_error("this must be confirmed, and there is nobody to ask");
-		_cleanup_free_ char *words = xasprintf("venvctl trash empty -y%s%s", age ? " --older-than " : "", age ? age : "");
-		_cleanup_free_ char *command = talk_command(words);
-		talk_hint("%s", command);
+		talk_hint("venvctl trash empty -y%s%s", age ? " --older-than " : "", age ? age : "");
 		return EXIT_USAGE;
 	}
 	_cleanup_session_ struct session s = SESSION_CLOSED;

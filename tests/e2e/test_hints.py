@@ -69,6 +69,7 @@ def test_no_hint_where_no_command_helps(venvctl, server):
 def test_what_must_be_confirmed_is_typed_so(venvctl):
     done = venvctl("delete", "x", "--", "-*", "y")
     assert done.returncode == 2 and "hint: venvctl delete -y -- x '-*' y\n" in done.stderr
+    assert "hint: venvctl --root /r trash empty -y --older-than 3d\n" in venvctl("--root", "/r", "trash", "empty", "--older-than", "3d").stderr
     for option, word in ((["--older-than", "3d"], "--older-than"), (["--dry-run"], "--dry-run")):
         assert venvctl("trash", "list", *option).stderr.startswith(f"error: 'trash list' takes no {word}\n")
 
