@@ -525,10 +525,13 @@ def test_the_first_process_of_a_container(root):
         pytest.skip("no namespace of processes here")
     first, = children(daemon.pid)
     inside = ["nsenter", "-t", str(first), "-p", "-m", "sh", "-c"]
+
+    def orphans():
+        return [pid for pid in children(first) if pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0001000\0"]
     try:
         subprocess.run([*inside, "sleep 1000 & exit"], check=True, stdin=subprocess.DEVNULL, close_fds=True)
-        eventually(lambda: children(first))
-        orphan, = children(first)
+        eventually(orphans)
+        orphan, = orphans()
         fake(root, "a")
         eventually(lambda: "a" in daemon.environments())
         for pid in set(children(first)) - {orphan}:
