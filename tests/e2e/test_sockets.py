@@ -390,12 +390,19 @@ def test_a_long_root(tmp_path, venvctl, length, python):
             assert done.returncode == 0 and done.stdout.startswith("a\t"), done
 
 
-def test_a_root_with_a_hard_name(tmp_path, python):
-    root = tmp_path / "a 'b' \\x ü %s {}\t#"
+@pytest.mark.parametrize("last", ["#", "\t#"])
+def test_a_root_with_a_hard_name(tmp_path, python, last):
+    """A tab is what no script can have in its first line, so nothing is made there."""
+    root = tmp_path / ("a 'b' \\x ü %s {}" + last)
     with wire.running(root) as daemon:
+        assert daemon.call("Status")["root"] == str(root)
+        if "\t" in last:
+            with pytest.raises(VarlinkError) as e:
+                daemon.call("Create", name="a", python=python, withoutPip=True)
+            assert e.value.name == "Unsupported" and "starts a script" in e.value.parameters["reason"]
+            return
         made = daemon.call("Create", name="a", python=python, withoutPip=True)["environment"]
         assert made["path"] == str(root / "a")
-        assert daemon.call("Status")["root"] == str(root)
 
 
 # --- the log ---
