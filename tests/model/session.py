@@ -493,7 +493,8 @@ class Session:
     def hand_and_call(self, hand, op):
         """Something by hand, and at the same time a call that has to do with other names."""
         call = self.op(*op)
-        if call is None or {*hand[1:3]} & {call.parameters.get(key) for key in ("name", "to", "as")}:
+        back = {e.name for e in self.world.live.values() if hand[0] == "back" and e.label in self.hands.away}
+        if call is None or {*hand[1:3], *back} & {call.parameters.get(key) for key in ("name", "to", "as")}:
             return
         result = []
         thread = threading.Thread(target=lambda: result.append(self.house.ask(call)))
