@@ -38,11 +38,9 @@ VARIANTS = {
         "\trelocation_row_on_disk(true, m);\n"),
     "a restore before its request": (
         "restore", "daemon/method_delete.c",
-        "\tif (operation_is_remembered(&b->op))\n"
-        "\t\toperation_put(&b->op, restore_go, b);   /* its row is that of one in the trash, as before */\n"
-        "\tindex_from_trash(v->index, env, STATE_CREATING);\n"
-        "\tif (!operation_is_remembered(&b->op))\n",
-        "\tindex_from_trash(v->index, env, STATE_CREATING);\n"),
+        "\toperation_put_row(&b->op, row, restore_go, b);\n\tenvironment_free(row);\n"
+        "\tindex_from_trash(v->index, env, STATE_CREATING);\n",
+        "\tenvironment_free(row);\n\tindex_from_trash(v->index, env, STATE_CREATING);\n\trestore_go(true, b);\n"),
     "a purge elsewhere that is not taken back": (
         "purge, elsewhere", "daemon/worker/purge.c",
         "\tif (moved)\n\t\tplace_move(fd, PATH_REST, fd, PATH_TREE);\n",
