@@ -120,7 +120,8 @@ def starts(bench, every):
     trial = StartWithoutCatalog(bench.house) if anew else Start(bench.house, bench.work.operation)
     bench.calls = calls = trial.count()
     left = {}           # what is left -> (calls of the start, where it was killed)
-    for call in range(1, calls + 1):
+    few = every > 20
+    for call in bench.points(calls, every if few else 1):
         try:
             at_most = trial.count_start(call)
         except WRONG as e:
@@ -131,7 +132,7 @@ def starts(bench, every):
     points = [(call, at, at_most) for at_most, call in left.values() for at in range(1, at_most + 1)]
     bench.counts["states of"], bench.counts["starts' calls"] = len(left), len(points)
     by = None
-    for i in bench.points(len(points), every):
+    for i in bench.points(len(points), every // 5 if few else every):
         call, at, at_most = points[i - 1]
         bench.attempt("starts", trial.run_start, call, f"its start killed before {at}", at, KILL_BEFORE)
         # Killed after a call is killed before the next one, if that is made by the same process.
@@ -267,20 +268,21 @@ def arguments():
 
 
 def plan(options, binary, shim, seed):
-    """The short form takes kills of each operation, and of all else a fourth, another one each time."""
+    """The short form takes kills of every second operation, and of all else a fourth, others each time."""
     work = []
     for part, (_, operations, every, short) in PARTS.items():
         if options.part and part not in options.part:
             continue
         for operation in operations:
-            if options.only and operation not in options.only or options.short and "with pip" in operation:
+            long = "with pip" in operation or operation in FIRST and part in ("kills", "errors")
+            if options.only and operation not in options.only or options.short and long:
                 continue
             every_now = options.every or (short if options.short else every)
             slices = 4 if part == "memory" and operation in (*CREATES, "start") else 1      # whoever is idle takes some
             work += [Work(part, operation, every_now * slices, binary, shim, seed + i * every_now) for i in range(slices)]
     if options.short and not options.part:
         rest = [w for w in work if w.part != "kills"]
-        work = [w for w in work if w.part == "kills"] + rest[seed % 4::4]
+        work = [w for w in work if w.part == "kills"][seed % 2::2] + rest[seed // 2 % 4::4]
     return work
 
 

@@ -29,7 +29,7 @@ DEADLINE = 60
 KILL_BEFORE, KILL_AFTER, ERRNO = 1, 2, 3
 DAEMON, RESIDENT, ORDER, CHILD, CLIENT = 1, 2, 4, 8, 16
 # What the daemon says when it ends itself because of what a call, or malloc(), has answered.
-LAST_WORDS = ("a sync of the root failed", "the catalog failed in", "out of memory")
+LAST_WORDS = ("a sync of the root failed", "the catalog failed in", "out of memory", "cannot start the catalog's thread")
 
 
 class Violation(Exception):

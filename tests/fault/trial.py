@@ -70,7 +70,7 @@ class Trial:
         daemon = self.house.daemon
         self.labels = self.setup(self.house)
         self.house.idle()
-        self.before, self.given_back = self.look(), False
+        self.before, self.given_back, self.start_refused = self.look(), False, False
         if self.repaired:
             self.repaired.old = self.repaired.files(self.house)
         self.number += 1
@@ -158,13 +158,13 @@ class Trial:
 
     def give_back(self):
         """What Recreate could not put back it says is in the trash, and that brings it back, by another id."""
-        told = self.method == "Recreate" and ("the old one is in the trash" in (self.reason or {}).get("reason", "")
-                                              or "taken back out of the trash" in self.house.daemon.log())
+        told = self.method == "Recreate" and (self.start_refused
+                                              or "the old one is in the trash" in (self.reason or {}).get("reason", ""))
         if told and self.parameters["name"] not in self.house.daemon.environments():    # or a start has put it back
             with contextlib.suppress(OSError):      # an empty directory, that could not be removed either
                 (self.house.elsewhere / self.parameters["name"]).rmdir()
             self.house.daemon.call("Restore", name=self.parameters["name"])
-            self.given_back, self.reason = True, None
+            self.given_back, self.reason, self.start_refused = True, None, False
 
     def same(self, now, then):
         """Whatever its id, of one that was given back."""
@@ -437,6 +437,7 @@ class Start(Trial):
             return False
         house.arm(at, ERRNO, error)
         house.state.daemon = 0
+        self.start_refused = True       # and its log has the word
         self.start_that_may_fail()
         self.linger()
         status = self.ended(False, 0)
@@ -678,6 +679,7 @@ class StartMemory(Memory):
         said = house.daemon.said
         if said.startswith("ready "):
             self.linger()
+            self.ended(False, 0)        # whoever has met it may be a moment away from its end
         else:
             house.dead(wait=5)
         fired = house.disarm()
