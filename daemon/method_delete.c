@@ -327,12 +327,20 @@ static void emptying_begin(struct venvd *v, struct request *r, struct environmen
 
 /* --- the methods --- */
 
+/* Of one that somebody is busy with. */
+static const char *delete_busy_reason(const struct environment *env)
+{
+	if (env->state == STATE_CREATING)
+		return "it is being created";
+	return env->state == STATE_TRASHED && env->intent == INTENT_PURGE ? "it is being removed for good" :
+	    "another operation is under way";
+}
+
 static bool delete_refuse_state(struct request *r, const struct environment *env)
 {
 	_cleanup_free_ char *reason = NULL;
 	if (env->busy != NULL || env->state == STATE_CREATING) {
-		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", env->name, "reason",
-		    env->state == STATE_CREATING ? "it is being created" : "another operation is under way"));
+		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", env->name, "reason", delete_busy_reason(env)));
 		return true;
 	}
 	if (env->state != STATE_FOREIGN)
@@ -464,8 +472,7 @@ void method_restore(struct venvd *v, struct request *r)
 		return;
 	}
 	if (env->busy != NULL || env->intent == INTENT_PURGE) {
-		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name, "reason",
-		    env->intent == INTENT_PURGE ? "it is being removed for good" : "another operation is under way"));
+		request_error(r, ERROR_BUSY, json_pack("{s:s,s:s}", "name", name, "reason", delete_busy_reason(env)));
 		return;
 	}
 	bool renamed = to != NULL && strcmp(to, name) != 0;

@@ -492,6 +492,22 @@ def test_without_a_watch(traced, call):
     daemon.call("Delete", name="a")
 
 
+def test_what_is_being_removed_for_good_is_said_so(traced, root):
+    """It is in no list any more, and neither restored nor removed once more."""
+    root.mkdir()
+    fake(root, "a")
+    daemon = traced("unlinkat:delay_enter=1000000:when=1")
+    daemon.call("Delete", name="a")
+    with daemon.connect() as c:
+        c.send("EmptyTrash", {})
+        eventually(lambda: any(held(child) for child in children(daemon.call("Status")["pid"])))
+        for method, more in (("Delete", {"now": True}), ("Restore", {})):
+            with pytest.raises(VarlinkError) as e:
+                daemon.call(method, name="a", **more)
+            assert e.value.name == "Busy" and e.value.parameters["reason"] == "it is being removed for good"
+        assert c.result(c.receive()) == {"removed": 1}
+
+
 def test_a_look_for_lost_events_whose_worker_dies(traced, root):
     """Nobody else tells what has happened meanwhile: the root is looked through once more."""
     root.mkdir()

@@ -144,7 +144,7 @@ class Session:
             return [world, after] if answer is None or tolerant else [after]
         if answer in REFUSED and (tolerant or self.full_disk):
             return [world, *world.without_missing(op)]
-        if answer == "Busy" and right == {"NotInTrash"} and reply.get("reason") == LEAVING:
+        if answer == "Busy" and right in ({"NotInTrash"}, {"NoSuchEnvironment"}) and reply.get("reason") == LEAVING:
             return [world]
         raise Violation(f"{op.method} {op.wire()} is answered {answer} {reply}, should be {sorted(right)}; {world}")
 
