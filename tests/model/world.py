@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 DAY = 24 * 3600 * 10**6     # the daemon's microseconds
+JUST_NOW = 1 << 62
 WEEK = 7 * DAY
 
 
@@ -139,8 +140,9 @@ class World:
         return {"done"}, left.but(trash=(*self.trash, env.but(deleted_at=None)))
 
     def last_deleted(self, name, id=None):
+        """Whose time has not been seen yet was deleted a moment ago."""
         fits = [t for t in self.trash if t.name == name and id in (None, t.id)]
-        return max(fits, key=lambda t: t.deleted_at or 0, default=None)
+        return max(fits, key=lambda t: JUST_NOW if t.deleted_at is None else t.deleted_at, default=None)
 
     def _restore(self, op, name, id=None, **other):
         to = other.get("as") or name
