@@ -517,11 +517,9 @@ class End(Trial):
         self.house.again()
         return calls
 
-    def run(self, call, mode, error=0, persists=False):
+    def end(self, call, mode, error, persists):
+        """With the fault, and begun again; whether it has come."""
         house = self.house
-        self.prepare()
-        if self.do() != "done":
-            raise Violation(f"{self.operation} does not even work")
         house.arm(call, mode, error, persists=persists)
         status = self.terminate()
         fired = house.disarm()
@@ -529,6 +527,14 @@ class End(Trial):
             house.died_well(status)
         house.again()
         house.idle()
+        return fired
+
+    def run(self, call, mode, error=0, persists=False):
+        house = self.house
+        self.prepare()
+        if self.do() != "done":
+            raise Violation(f"{self.operation} does not even work")
+        fired = self.end(call, mode, error, persists)
         self.check("done", "after its end")
         stage_is_empty(house)
         self.once_more()
@@ -561,13 +567,7 @@ class EndPurged(End):
     def run(self, call, mode, error=0, persists=False):
         house = self.house
         self.prepare()
-        house.arm(call, mode, error, persists=persists)
-        status = self.terminate()
-        fired = house.disarm()
-        if mode == ERRNO and status != 0:
-            house.died_well(status)
-        house.again()
-        house.idle()
+        fired = self.end(call, mode, error, persists)
         live, trash = self.look()
         if name_and(1, (live, trash)) != name_and(1, self.before):
             raise Violation(f"there was {self.before[0]}, and is {live}")
