@@ -4,8 +4,8 @@
 # 'make check': everything: lint, unit tests, the real programs end to end, both again
 # under ASan and UBSan, one path under valgrind, conformance with two interpreters, some faults of each operation, some
 # power cuts, some races, the soak in seconds, fuzzing for some seconds, and each row of the bench by itself at the end.
-# Everything runs even if something before it failed. The last line counts all of it; a part that is no
-# test runner counts as one test. Exits 1 if anything failed.
+# Everything runs even if something before it failed, whose last lines are shown again at the end. The last line counts all of
+# it; a part that is no test runner counts as one test. Exits 1 if anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 unset MAKEFLAGS MAKELEVEL SANITIZE
@@ -26,6 +26,7 @@ part() {
 	if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
 	if [ "$status" -eq 0 ] && [ $((p + f + s)) -eq 0 ]; then p=1; fi
 	echo "$p $f $s $name" >>"$out/counts"
+	[ "$f" -eq 0 ] || { echo "== the end of what failed, $name:"; tail -n 30 "$log"; } >>"$out/failures"
 	echo "== $name: $p passed, $f failed, $s skipped in $((SECONDS - began)) s"
 }
 # What cmocka ("[  PASSED  ] 7 test(s).") and pytest ("1 failed, 20 passed, 2 skipped in 3.1s") counted.
@@ -71,6 +72,7 @@ faulty
 wait
 cat "$out/hostile"
 part 'bench' tools/bench.sh --short
+[ ! -f "$out/failures" ] || cut -c1-400 "$out/failures"
 
 awk -v took="$SECONDS" '
 	{ p += $1; f += $2; s += $3 }
