@@ -152,7 +152,8 @@ static bool is_damage(int rc)
 
 static void failed(struct store *store, struct attempt *attempt, int rc)
 {
-	const char *said = store->db ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
+	bool has_said = store->db && (sqlite3_errcode(store->db) & 0xff) == (rc & 0xff);
+	const char *said = has_said ? sqlite3_errmsg(store->db) : sqlite3_errstr(rc);
 
 	attempt->damaged = is_damage(rc);
 	if ((rc & 0xff) == SQLITE_BUSY)
@@ -184,6 +185,8 @@ static int open_db(struct store *store)
 	int rc = sqlite3_open_v2(vfs ? name : ":memory:", &store->db, flags, vfs);
 	if (rc != SQLITE_OK)
 		return rc;
+	if (sqlite3_db_readonly(store->db, "main") != 0)
+		return SQLITE_READONLY;         /* it may not be opened for writing, so it was for reading */
 	sqlite3_extended_result_codes(store->db, 1);
 	/* In place of the automatic checkpoint, which does not say when it fails. */
 	sqlite3_wal_hook(store->db, log_grew_cb, store);
@@ -270,6 +273,19 @@ static int read_rows(struct store *store, struct attempt *attempt)
 	return rc;
 }
 
+/* The log, if it may not open that for writing, SQLite opens for reading, too, and tells with the first change. So it does with
+ * a file whose header has a number for writers that it does not know (https://www.sqlite.org/fileformat.html, 1.3.3). */
+static int may_write(struct store *store, struct attempt *attempt)
+{
+	int rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE; ROLLBACK", NULL, NULL, NULL);
+
+	if (rc == SQLITE_OK && sqlite3_db_readonly(store->db, "main") != 0) {
+		attempt->damaged = true;
+		attempt->why = xstrdup("its header lets nobody write");
+	}
+	return rc;
+}
+
 static struct attempt attempt_open(struct store *store, const char *root)
 {
 	struct attempt attempt = { 0 };
@@ -287,9 +303,8 @@ static struct attempt attempt_open(struct store *store, const char *root)
 	}
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = migrate(store, version);
-	/* What it may not open for writing SQLite opens for reading, the log too, and tells with the first change. */
 	if (rc == SQLITE_OK && !attempt.why)
-		rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE; ROLLBACK", NULL, NULL, NULL);
+		rc = may_write(store, &attempt);
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = prepare(store);
 	if (rc == SQLITE_OK && !attempt.why)

@@ -47,8 +47,8 @@ VARIANTS = {
         "\t(void)moved;\n"),
     "a catalog that can only be read": (
         "protect", "daemon/store.c",
-        "\t\trc = sqlite3_exec(store->db, \"BEGIN IMMEDIATE; ROLLBACK\", NULL, NULL, NULL);\n",
-        "\t\trc = SQLITE_OK;\n"),
+        "\tint rc = sqlite3_exec(store->db, \"BEGIN IMMEDIATE; ROLLBACK\", NULL, NULL, NULL);\n",
+        "\tint rc = SQLITE_OK;\n"),
 }
 # The part that shows it, if that is not the kills.
 PART = {"a purge elsewhere that is not taken back": "errors", "a catalog that can only be read": "starts"}

@@ -172,6 +172,9 @@ static void damaged(void **state)
 	expect_damaged(f);
 	overwrite(f, 0, 16);
 	expect_damaged(f);
+	/* Of another kind of writer, whom SQLite leaves it to. */
+	overwrite(f, 18, 1);
+	expect_damaged(f);
 	/* A page in the middle. */
 	overwrite(f, 4096, 4096);
 	expect_damaged(f);
