@@ -9,6 +9,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "nameless.h"
 #include "operation.h"
 #include "paths.h"
 #include "relocation.h"
@@ -83,8 +84,8 @@ void follow_settle(struct venvd *v, json_t *stage, void (*done)(void *arg), void
 
 struct following {
 	struct venvd *venvd;
-	json_t *wanted;         /* name of a directory -> id of the row that may be it */
-	json_t *found;          /* the same, of those that are */
+	json_t *wanted;         /* name of a directory -> ids of the rows that may be it: an inode is used again */
+	json_t *found;          /* name -> id, of those that are */
 	json_t *follow;         /* the ids of those that do follow: they give up their names */
 	uint64_t asked;         /* since when somebody is looking at them (operation_moment()) */
 	void (*done)(void *arg);
@@ -111,8 +112,19 @@ static void follow_want(struct following *f, struct entries *names, const struct
 	if (!renamed && entries_ino(names, env->name) == env->ino)
 		return;
 	const char *name = renamed ? env->new_name : entries_name(names, env->ino);
-	if (name != NULL && entries_ino(names, name) == env->ino)
-		json_object_set_new(f->wanted, name, json_string(env->id));
+	if (name == NULL || entries_ino(names, name) != env->ino)
+		return;
+	json_t *ids = json_object_get(f->wanted, name);
+	if (ids == NULL)
+		json_object_set_new(f->wanted, name, ids = json_array());
+	json_array_append_new(ids, json_string(env->id));
+}
+
+/* Live, in the trash, or without a name; NULL. */
+static struct environment *follow_get(const struct following *f, const json_t *id)
+{
+	struct environment *env = index_get_id(f->venvd->index, json_string_value(id));
+	return env != NULL ? env : nameless_get(f->venvd->nameless, json_string_value(id));
 }
 
 static void follow_look(struct following *f, struct entries *names)
@@ -123,6 +135,22 @@ static void follow_look(struct following *f, struct entries *names)
 	for (const struct environment *env = index_trash_next(index, NULL, 0, NULL); env != NULL;
 	    env = index_trash_next(index, env->name, env->deleted_at, env->id))
 		follow_want(f, names, env);
+	const struct environment *nameless;
+	for (size_t at = 0; (nameless = nameless_next(f->venvd->nameless, &at)) != NULL;)
+		follow_want(f, names, nameless);
+}
+
+/* One of those whose inode the directory of this name has. */
+static void follow_compare(struct following *f, const char *name, const json_t *id, const json_t *seen)
+{
+	struct environment *env = follow_get(f, id);
+	if (env == NULL || env->busy != NULL || json_integer_value(json_object_get(seen, "ino")) != env->ino)
+		return;
+	json_int_t btime = json_integer_value(json_object_get(seen, "btime"));
+	if (btime == env->btime_ns || (env->btime_ns == 0 && json_object_get(f->found, name) == NULL))
+		json_object_set_new(f->found, name, json_string(env->id));
+	else if (nameless_get(f->venvd->nameless, env->id) == env && btime != 0)
+		nameless_drop(f->venvd, env);   /* the inode of what is no more */
 }
 
 static void follow_frame(const char *kind, const json_t *frame, void *arg)
@@ -133,14 +161,10 @@ static void follow_frame(const char *kind, const json_t *frame, void *arg)
 	(void)kind;
 	json_array_foreach(json_object_get(frame, "environments"), i, one) {
 		const char *name = json_string_value(json_object_get(one, "name"));
-		json_t *id = name != NULL ? json_object_get(f->wanted, name) : NULL;
-		const struct environment *env = id != NULL ?
-		    index_get_id(f->venvd->index, json_string_value(id)) : NULL;
-		json_int_t btime = json_integer_value(json_object_get(one, "btime"));
-		if (env != NULL && env->busy == NULL &&
-		    json_integer_value(json_object_get(one, "ino")) == env->ino &&
-		    (env->btime_ns == 0 || btime == env->btime_ns))
-			json_object_set(f->found, name, id);
+		json_t *ids = name != NULL ? json_object_get(f->wanted, name) : NULL, *id;
+		size_t n;
+		json_array_foreach(ids, n, id)
+			follow_compare(f, name, id, one);
 	}
 }
 
@@ -148,7 +172,7 @@ static void follow_frame(const char *kind, const json_t *frame, void *arg)
  * lies elsewhere. Of any other the directory is not there, for ours is. */
 static bool follow_may(const struct following *f, const char *name, const json_t *id)
 {
-	const struct environment *env = index_get_id(f->venvd->index, json_string_value(id));
+	const struct environment *env = follow_get(f, id);
 	const struct environment *there = index_get(f->venvd->index, name);
 	if (env == NULL || operation_has_had(env, f->asked))
 		return false;
@@ -160,7 +184,7 @@ static bool follow_may(const struct following *f, const char *name, const json_t
  * the name is free, and not what never was made. */
 static void follow_stays(const struct following *f, const json_t *id)
 {
-	struct environment *env = index_get_id(f->venvd->index, json_string_value(id));
+	struct environment *env = follow_get(f, id);
 	if (env == NULL || env->intent != INTENT_CLAIM || operation_has_had(env, f->asked))
 		return;
 	index_set_state(f->venvd->index, env, STATE_READY);
@@ -188,7 +212,32 @@ static void follow_leave_out(struct following *f)
 	}
 }
 
-/* All give up their names before the first gets another one. */
+/* Out of index or room, with its new name to come. */
+static struct environment *follow_take(struct following *f, const json_t *id, const char *name)
+{
+	struct venvd *v = f->venvd;
+	struct environment *env = follow_get(f, id);
+	bool was_nameless = nameless_get(v->nameless, env->id) == env;
+	if (was_nameless)
+		log_info("the directory of one whose name was taken is back, and is called '%s'", name);
+	else
+		log_info("the directory of '%s' is called '%s' now, and so is it", env->name, name);
+	free(env->new_name);
+	env->new_name = xstrdup(name);
+	return was_nameless ? nameless_take(v->nameless, env) : index_take(v->index, env);
+}
+
+/* `there` is not there: `by` is, which may have been taken for a new one when nobody could look. */
+static void follow_displace(struct venvd *v, struct environment *there, const struct environment *by)
+{
+	if (there->ino == by->ino && there->btime_ns == by->btime_ns)
+		seen_drop(v, there);
+	else
+		nameless_give_way(v, there);
+}
+
+/* All give up their names before the first gets another one, in the catalog, too: a name is there once, and whoever is killed
+ * between two of its commits loses no row. */
 static void follow_rename(struct following *f)
 {
 	struct venvd *v = f->venvd;
@@ -197,20 +246,15 @@ static void follow_rename(struct following *f)
 	follow_leave_out(f);
 	json_object_foreach(f->found, name, id) {
 		struct environment *there = index_get(v->index, name);
-		if (there != NULL && json_object_get(f->follow, there->id) == NULL) {
-			store_drop(v->store, there->id, NULL, NULL, NULL);
-			index_remove(v->index, there);
-		}
+		if (there != NULL && json_object_get(f->follow, there->id) == NULL)
+			follow_displace(v, there, follow_get(f, id));
 	}
 	size_t count = json_object_size(f->found), n = 0;
 	_cleanup_free_ struct environment **all = xcalloc(count + 1, sizeof(*all));
-	json_object_foreach(f->found, name, id) {
-		struct environment *env = index_get_id(v->index, json_string_value(id));
-		log_info("the directory of '%s' is called '%s' now, and so is it", env->name, name);
-		free(env->new_name);
-		env->new_name = xstrdup(name);
-		all[n++] = index_take(v->index, env);
-	}
+	json_object_foreach(f->found, name, id)
+		all[n++] = follow_take(f, id, name);
+	for (size_t i = 0; i < n && n > 1; i++)
+		nameless_store(v, all[i]);
 	while (n > 0) {
 		relocation_name(all[--n]);
 		index_add(v->index, all[n]);

@@ -14,6 +14,6 @@ void follow_settle(struct venvd *, json_t *stage, void (*done)(void *arg), void 
 
 /* names: every directory of the root; borrowed until done is called, perhaps at once. A row whose
  * directory (inode and birth time) is not under its own name but under another one gets that name, in the index and in
- * the catalog; whatever row had it, without a directory, is dropped. Rows that somebody is busy with stay. */
+ * the catalog; whatever row had it, without a directory, gives way (nameless.h). Rows that somebody is busy with stay. */
 void follow_begin(struct venvd *, struct entries *names, void (*done)(void *arg), void *arg);
 #endif

@@ -10,10 +10,10 @@
 #include "index.h"
 #include "inuse.h"
 #include "method.h"
+#include "nameless.h"
 #include "paths.h"
 #include "replay.h"
 #include "root.h"
-#include "store.h"
 #include "watch.h"
 
 /* CPython's words. */
@@ -170,8 +170,7 @@ static struct environment *create_environment(struct venvd *v, struct request *r
 	struct environment *there = index_get(v->index, name);
 	bool rebuild = request_bool(r, "clear") || request_bool(r, "upgrade");
 	if (there != NULL && there->state == STATE_MISSING && there->busy == NULL) {
-		store_drop(v->store, there->id, NULL, NULL, NULL);
-		index_remove(v->index, there);
+		nameless_give_way(v, there);
 		there = NULL;
 	}
 	if (there != NULL && rebuild)

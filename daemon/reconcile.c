@@ -39,6 +39,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "nameless.h"
 #include "names.h"
 #include "paths.h"
 #include "pool.h"
@@ -69,6 +70,8 @@ struct reconcile {
 static void reconcile_row(struct environment *env, void *arg)
 {
 	struct venvd *v = arg;
+	if (nameless_load(v, env))
+		return;
 	if (env->state != STATE_TRASHED && index_get(v->index, env->name) != NULL) {
 		log_warning("the catalog has '%s' twice; one row is dropped", env->name);
 		environment_free(env);
@@ -443,7 +446,7 @@ static bool reconcile_restored_row(struct reconcile *rec, struct environment *en
 	if ((there != NULL && (settled || there->unseen || there->location != NULL)) || !reconcile_claim_name(rec, env))
 		return false;
 	if (there != NULL)
-		seen_drop(v, there);
+		nameless_give_way(v, there);
 	return true;
 }
 

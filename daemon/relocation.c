@@ -2,9 +2,9 @@
 /* See relocation.h. */
 #include "index.h"
 #include "method.h"
+#include "nameless.h"
 #include "relocation.h"
 #include "root.h"
-#include "store.h"
 #include "watch.h"
 
 bool relocation_refuse_state(struct request *r, const struct environment *env)
@@ -34,8 +34,7 @@ bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *nam
 	if (there->busy == NULL && watch_defer(v->watch, name, r, method_again))
 		return true;
 	if (there->state == STATE_MISSING && there->busy == NULL) {
-		store_drop(v->store, there->id, NULL, NULL, NULL);
-		index_remove(v->index, there);
+		nameless_give_way(v, there);
 		return false;
 	}
 	request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", name,

@@ -12,6 +12,7 @@
 #include "index.h"
 #include "job.h"
 #include "log.h"
+#include "nameless.h"
 #include "paths.h"
 #include "retention.h"
 #include "seen.h"
@@ -73,6 +74,11 @@ static void retention_wait(struct retention *r, int64_t delay)
 	timer_set(r->missing, delay < 0 ? 0 : delay > RETENTION_LOOK_US ? RETENTION_LOOK_US : delay);
 }
 
+static bool retention_misses(const struct retention *r)
+{
+	return index_count(r->venvd->index, STATE_MISSING) > 0 || nameless_count(r->venvd->nameless) > 0;
+}
+
 /* One that somebody is busy with has its turn the next time. */
 static void retention_forget(void *arg)
 {
@@ -93,7 +99,10 @@ static void retention_forget(void *arg)
 		else if (left < delay)
 			delay = left + 1;
 	}
-	if (index_count(v->index, STATE_MISSING) > 0)
+	int64_t left = nameless_forget(v, now);
+	if (left < delay)
+		delay = left + 1;
+	if (retention_misses(r))
 		retention_wait(r, delay);
 }
 
@@ -106,7 +115,7 @@ void retention_changed(struct retention *r, const struct environment *env)
 void retention_arm(struct retention *r)
 {
 	const struct environment *env = index_trash_due(r->venvd->index);
-	if (index_count(r->venvd->index, STATE_MISSING) > 0)
+	if (retention_misses(r))
 		retention_wait(r, 0);
 	timer_clear(r->timer);
 	if (env == NULL || r->purging || r->venvd->stopping || r->venvd->config.peek)

@@ -7,6 +7,7 @@
 
 #include "index.h"
 #include "log.h"
+#include "nameless.h"
 #include "operation.h"
 #include "replay.h"
 #include "retention.h"
@@ -41,8 +42,7 @@ static void seen_replace(struct venvd *v, struct environment *env, const json_t 
 	struct environment *other = environment_new(env->name);
 	char *location = xstrdup(env->location);
 	log_info("'%s' is another directory than the one that was known", env->name);
-	store_drop(v->store, env->id, NULL, NULL, NULL);
-	index_remove(v->index, env);
+	nameless_give_way(v, env);
 	word_set(&other->origin, "adopted");
 	other->location = location;
 	environment_take_inspection(other, found);
@@ -102,7 +102,7 @@ static void seen_again(struct venvd *v, const char *path, const json_t *found, u
 	if (env == NULL || (there != NULL && (there->state != STATE_MISSING || there->busy != NULL)))
 		return;
 	if (there != NULL)
-		seen_drop(v, there);    /* it gave way to this one; its row is still there if we were killed before that was written */
+		nameless_give_way(v, there);    /* as it did before, if we were killed before that was written */
 	index_from_trash(v->index, env, STATE_READY);
 	env->expires_at = 0;
 	seen_as_before(v, env);

@@ -25,6 +25,7 @@
 #include "job.h"
 #include "log.h"
 #include "method.h"
+#include "nameless.h"
 #include "operation.h"
 #include "pool.h"
 #include "reconcile.h"
@@ -123,6 +124,7 @@ static void venvd_open_catalog(struct venvd *v)
 		log_warning("%s", note);
 	free(note);
 	v->index = index_new();
+	v->nameless = nameless_new();
 	v->replay = replay_new(v);
 	v->retention = retention_new(v);
 	v->pool = pool_new(v);
@@ -331,6 +333,7 @@ int main(int argc, char **argv)
 	pool_free(v.pool);
 	retention_free(v.retention);
 	replay_free(v.replay);
+	nameless_free(v.nameless);
 	index_free(v.index);
 	interfaces_free(v.interfaces);
 	root_close(v.root);

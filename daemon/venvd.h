@@ -15,6 +15,7 @@ struct venvd {
 	struct root *root;
 	struct store *store;
 	struct index *index;
+	struct nameless *nameless;
 	struct replay *replay;
 	struct jobs *jobs;
 	struct interfaces *interfaces;

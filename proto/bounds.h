@@ -82,6 +82,7 @@
 
 /* Keeping. */
 #define LIMIT_TRASH_SECONDS   (7LL * 24 * 3600)  /* -o trash-retention */
+#define LIMIT_NAMELESS        1024          /* that are missing, and whose names are somebody else's */
 #define LIMIT_MISSING_US      (7LL * 24 * 3600 * 1000000)
 #define LIMIT_LOG_BYTES       (1024 * 1024) /* a log file; one old one is kept beside it */
 

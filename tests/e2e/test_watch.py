@@ -453,7 +453,6 @@ def test_the_root_is_unmounted_and_mounted_again(start, tmp_path):
     assert sorted(p.name for p in root.iterdir()) == ["beside"]
 
 
-@pytest.mark.xfail(strict=True, reason="whose name is taken while its directory is out of sight is forgotten: found by the model, not mended yet")
 def test_swapped_by_way_of_somewhere_else(daemon, root):
     """In three steps, of which the daemon sees each; both are what they were."""
     create(daemon, "c")

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See nameless.h. Owns the environments in it, in no order; there are few. In the catalog each has a name that no environment
+ * can have, '.' and its id, and is missing: that is how a start knows it. Of one whose birth time is unknown an inode is all
+ * there is, which is soon another directory's: it does not wait.
+ */
+#include <string.h>
+
+#include "bounds.h"
+#include "index.h"
+#include "nameless.h"
+#include "retention.h"
+#include "store.h"
+
+struct nameless {
+	struct environment *envs[LIMIT_NAMELESS];
+	size_t count;
+};
+
+struct nameless *nameless_new(void)
+{
+	return xcalloc(1, sizeof(struct nameless));
+}
+
+void nameless_free(struct nameless *n)
+{
+	if (n == NULL)
+		return;
+	for (size_t i = 0; i < n->count; i++)
+		environment_free(n->envs[i]);
+	free(n);
+}
+
+static void nameless_add(struct venvd *v, struct environment *env)
+{
+	struct nameless *n = v->nameless;
+	struct environment *oldest = n->envs[0];
+	for (size_t i = 1; i < n->count; i++)
+		if (n->envs[i]->missing_since < oldest->missing_since)
+			oldest = n->envs[i];
+	if (n->count == ARRAY_LENGTH(n->envs))
+		nameless_drop(v, oldest);
+	n->envs[n->count++] = env;
+}
+
+/* As it is here and in the catalog. */
+static void nameless_become(struct environment *env)
+{
+	free(env->name);
+	env->name = xasprintf(".%s", env->id);
+	free(env->new_name);
+	env->new_name = NULL;
+	if (env->state != STATE_MISSING)
+		env->missing_since = now_us();
+	env->state = STATE_MISSING;
+	env->intent = INTENT_NONE;
+	env->deleted_at = env->expires_at = 0;
+	free(env->entry);
+	env->entry = NULL;
+	env->unseen = env->unrecorded = false;
+}
+
+bool nameless_load(struct venvd *v, struct environment *env)
+{
+	if (env->name[0] != '.')
+		return false;
+	nameless_become(env);
+	nameless_add(v, env);
+	return true;
+}
+
+void nameless_store(struct venvd *v, const struct environment *env)
+{
+	struct environment *row = environment_copy(env);
+	nameless_become(row);
+	store_put(v->store, row, NULL, NULL);
+	environment_free(row);
+}
+
+void nameless_give_way(struct venvd *v, struct environment *env)
+{
+	index_take(v->index, env);
+	if (env->state == STATE_FOREIGN || env->intent != INTENT_NONE || env->location != NULL || env->ino == 0 || env->btime_ns == 0) {
+		store_drop(v->store, env->id, NULL, NULL, NULL);
+		environment_free(env);
+		return;
+	}
+	nameless_become(env);
+	store_put(v->store, env, NULL, NULL);
+	nameless_add(v, env);
+	retention_changed(v->retention, env);
+}
+
+struct environment *nameless_next(const struct nameless *n, size_t *at)
+{
+	return *at < n->count ? n->envs[(*at)++] : NULL;
+}
+
+struct environment *nameless_get(const struct nameless *n, const char *id)
+{
+	for (size_t i = 0; i < n->count; i++)
+		if (strcmp(n->envs[i]->id, id) == 0)
+			return n->envs[i];
+	return NULL;
+}
+
+struct environment *nameless_take(struct nameless *n, struct environment *env)
+{
+	size_t i = 0;
+	while (n->envs[i] != env)
+		i++;
+	n->envs[i] = n->envs[--n->count];
+	return env;
+}
+
+void nameless_drop(struct venvd *v, struct environment *env)
+{
+	store_drop(v->store, env->id, NULL, NULL, NULL);
+	environment_free(nameless_take(v->nameless, env));
+}
+
+int64_t nameless_forget(struct venvd *v, int64_t now)
+{
+	int64_t next = INT64_MAX;
+	for (size_t i = v->nameless->count; i-- > 0;) {
+		int64_t left = v->nameless->envs[i]->missing_since + LIMIT_MISSING_US - now;
+		if (left < 0)
+			nameless_drop(v, v->nameless->envs[i]);
+		else if (left < next)
+			next = left;
+	}
+	return next;
+}
+
+size_t nameless_count(const struct nameless *n)
+{
+	return n->count;
+}
