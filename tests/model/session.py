@@ -339,7 +339,8 @@ class Session:
         """What was only seen, a moment ago, may have to be seen again: then it has another id, or is missing from now on."""
         now = self.house.now()
         first = world.but(live={n: e.but(id=None) if e.label in self.soft and e.state != "missing" else e
-                                for n, e in world.live.items()})
+                                for n, e in world.live.items()},
+                          nameless=tuple(e.but(id=None) if e.label in self.soft else e for e in world.nameless))
         return [first, first.but(live={n: e.but(missing_since=now) if e.label in self.soft and e.state == "missing" else e
                                        for n, e in first.live.items()})]
 
@@ -349,7 +350,8 @@ class Session:
             self.fresh = self.fresh | {"Rename"}
         known = {(e.label, e.state) for e in before.live.values()}
         self.soft |= {e.label for e in self.world.live.values() if (e.label, e.state) not in known}
-        self.gone |= {e.label for e in before.live.values()} & self.hands.away.keys() - {e.label for e in self.world.live.values()}
+        self.gone |= {e.label for e in before.live.values()} & self.hands.away.keys() - {
+            e.label for e in (*self.world.live.values(), *self.world.nameless)}
 
     def _begin(self, worlds, used=(), orderly=False):
         """Another daemon; whichever of these worlds it finds."""
@@ -459,8 +461,12 @@ class Session:
 
     def _taken(self, hands=()):
         """Before a kill: the rows that nobody waits for, where they will be missed."""
-        if self.taken or self.gone or self._takes(hands):
+        if self.taken or self.gone or self._takes(hands) or self._moves_what_was_made_anew(hands):
             self._tick(("Create", "purge"))
+
+    def _moves_what_was_made_anew(self, hands):
+        """That one made anew by hand is the one before, protected as that, is known by its name until its row is written."""
+        return FOLLOWED & set(hands) and any(e.protected and e.label in self.soft for e in self.world.live.values())
 
     def _takes(self, hands):
         return self.fresh and (TAKING & set(hands) or (RETURNING & set(hands) and self.fresh & {"Rename", "Restore"}))

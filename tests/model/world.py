@@ -46,6 +46,10 @@ class Env:
     def but(self, **changes):
         return dataclasses.replace(self, **changes)
 
+    def waits(self):
+        """Whether its directory is known again when it comes back, whoever has its name by then."""
+        return self.state == "missing" and self.place is None and self.id is not None
+
 
 @dataclass(frozen=True)
 class Op:
@@ -65,6 +69,7 @@ class Op:
 class World:
     live: dict = field(default_factory=dict)        # name -> Env
     trash: tuple = ()
+    nameless: tuple = ()                            # missing, and the name is another one's: they may come back
     litter: frozenset = frozenset()                 # names in the root that are no environments
     orphans: frozenset = frozenset()                # places outside with an environment that no row has
 
@@ -74,11 +79,24 @@ class World:
     def short(self):
         """For a person."""
         live = [f"{e.name}={e.label}:{e.state}{'!' * e.protected}{'@' + e.place if e.place else ''}" for e in self.live.values()]
-        return " ".join([*live, "trash", *(f"{t.name}={t.label}" for t in self.trash), *self.litter])
+        return " ".join([*live, "trash", *(f"{t.name}={t.label}" for t in self.trash), *self.litter,
+                         *(f"nameless={e.label}" for e in self.nameless)])
 
     def put(self, *envs, drop=()):
+        """Who is missing under the name of one of these waits without a name."""
         live = {n: e for n, e in self.live.items() if n not in drop}
-        return self.but(live=live | {e.name: e for e in envs})
+        after = live | {e.name: e for e in envs}
+        ids = {e.id for e in after.values()}
+        waiting = (*self.nameless, *(live[e.name] for e in envs if e.name in live and live[e.name].waits()))
+        return self.but(live=after, nameless=tuple(e for e in waiting if e.id is None or e.id not in ids))
+
+    def give_way(self, name):
+        """Another one is to have it."""
+        env = self.live.get(name)
+        if env is None:
+            return self
+        left = self.put(drop=[name])
+        return left.but(nameless=(*left.nameless, env)) if env.waits() else left
 
     def taken(self, name):
         env = self.live.get(name)
@@ -105,7 +123,7 @@ class World:
 
     def _blocked(self, name):
         """Something else is there. What was known of one that is missing under this name has been let go of before."""
-        return {"AlreadyExists", "Failed"}, self.put(drop=[name]) if name in self.live else self
+        return {"AlreadyExists", "Failed"}, self.give_way(name)
 
     def _create(self, op, name, path=None, _place=None, **_):
         owner = self.placed(_place) if _place else None
@@ -219,8 +237,10 @@ class World:
         """Who wants a name whose directory is gone lets go of what is known of that one, whatever comes of it."""
         name = op.parameters.get("to") or op.parameters.get("as") or op.parameters.get("name")
         env = self.live.get(name)
-        wants = op.method in ("Create", "Adopt", "Restore", "Rename", "Clone", "Recreate")
-        return [self.put(drop=[name])] if wants and env and env.state == "missing" else []
+        wants = op.method in ("Create", "Adopt", "Restore", "Rename", "Clone")
+        if not env or env.state != "missing":
+            return []
+        return [self.give_way(name)] if wants else [self.put(drop=[name])] if op.method == "Recreate" else []
 
     # --- what is done by hand ---
 
@@ -255,10 +275,12 @@ class World:
 
     def come(self, env, name):
         """This directory is there now: one whose row is known has its name from now on; another one is adopted."""
-        known = next((e for e in self.live.values() if e.label == env.label and e.state == "missing"), None)
+        known = next((e for e in (*self.live.values(), *self.nameless) if e.label == env.label and e.state == "missing"), None)
         if known is None:
             return self.put(env.but(name=name, origin="adopted", protected=False, id=None, state="ready", asked=False))
-        return self.put(known.but(name=name, state="ready"), drop=[known.name])
+        left = self.but(nameless=tuple(e for e in self.nameless if e is not known),
+                        live={n: e for n, e in self.live.items() if e is not known})
+        return left.put(known.but(name=name, state="ready"))
 
     # --- time ---
 
@@ -269,4 +291,4 @@ class World:
     def started(self, now):
         """What a start makes of it."""
         forgotten = [e.name for e in self.live.values() if e.state == "missing" and e.missing_since + WEEK < now]
-        return self.put(drop=forgotten).due(now)
+        return self.put(drop=forgotten).but(nameless=tuple(e for e in self.nameless if e.missing_since + WEEK >= now)).due(now)
