@@ -26,6 +26,7 @@
 #include "job.h"
 #include "log.h"
 #include "method.h"
+#include "nameless.h"
 #include "operation.h"
 #include "pool.h"
 #include "replay.h"
@@ -554,6 +555,7 @@ void house_open(bool starting)
 	store_queue_init(&house.store->queue);
 	store_queue_init(&house.store->kept);
 	house.index = index_new();
+	house.nameless = nameless_new();
 	house.replay = replay_new(&house);
 	house.retention = retention_new(&house);
 	house.pool = pool_new(&house);
@@ -587,7 +589,7 @@ void house_settle(void)
 
 static size_t house_index_size(void)
 {
-	size_t size = 0;
+	size_t size = nameless_count(house.nameless);
 	for (int state = 0; state < STATE_COUNT; state++)
 		size += index_count(house.index, state);
 	return size;
@@ -610,6 +612,9 @@ static void house_show_all(void)
 	for (const struct environment *env = index_trash_next(house.index, NULL, 0, NULL); env != NULL;
 	    env = index_trash_next(house.index, env->name, env->deleted_at, env->id))
 		house_show("trash", env);
+	const struct environment *env;
+	for (size_t at = 0; (env = nameless_next(house.nameless, &at)) != NULL;)
+		house_show("nameless", env);
 }
 
 static void house_agrees(void)
@@ -619,6 +624,8 @@ static void house_agrees(void)
 	bool agrees = true;
 	for (size_t i = 0; i < s->count; i++) {
 		const struct environment *row = s->rows[i], *env = index_get_id(house.index, row->id);
+		if (env == NULL)
+			env = nameless_get(house.nameless, row->id);
 		/* What another one was to replace, when neither could be taken back. */
 		if (env == NULL && left_behind && row->state == STATE_TRASHED) {
 			size++;
@@ -659,6 +666,7 @@ void house_close(void)
 	pool_free(house.pool);
 	retention_free(house.retention);
 	replay_free(house.replay);
+	nameless_free(house.nameless);
 	index_free(house.index);
 	store_free(house.store);
 }
