@@ -120,9 +120,11 @@ class Session:
         return min(fits, key=lambda t: t.deleted_at or 0).id if fits else None
 
     def _named(self, world, op, reply):
-        """The world with what the answer says of ids."""
+        """The world with what the answer says of ids, and of when it was deleted: the clock may have been set back."""
         row, previous = reply.get("environment"), reply.get("previous")
-        if not row or op.method == "Delete":
+        if row and op.method == "Delete":
+            return world.but(trash=tuple(t.but(deleted_at=row.get("deletedAt")) if t.id == row["id"] else t for t in world.trash))
+        if not row:
             return world
         env = world.live.get(row["name"])
         if env is None or env.id not in (None, row["id"]):
