@@ -214,7 +214,7 @@ class Trial:
                 row["state"] == "missing" for row in house.daemon.environments().values()):
             self.do()
         # Beside a place elsewhere no start looks for such an entry, if it could not be unlinked either; it holds its record.
-        for entry in [] if answer == "done" else house.elsewhere.glob(".*.venvd-trash/[!.]*"):
+        for entry in house.elsewhere.glob(".*.venvd-trash/[!.]*"):
             if not (entry / "tree").exists():
                 shutil.rmtree(entry)
 
