@@ -237,24 +237,24 @@ static void follow_displace(struct venvd *v, struct environment *there, const st
 }
 
 /* All give up their names before the first gets another one, in the catalog, too: a name is there once, and whoever is killed
- * between two of its commits loses no row. */
+ * between two of its commits loses no row. Those that follow first: the room lets go of others to make place for these. */
 static void follow_rename(struct following *f)
 {
 	struct venvd *v = f->venvd;
 	const char *name;
 	json_t *id;
 	follow_leave_out(f);
-	json_object_foreach(f->found, name, id) {
-		struct environment *there = index_get(v->index, name);
-		if (there != NULL && json_object_get(f->follow, there->id) == NULL)
-			follow_displace(v, there, follow_get(f, id));
-	}
 	size_t count = json_object_size(f->found), n = 0;
 	_cleanup_free_ struct environment **all = xcalloc(count + 1, sizeof(*all));
 	json_object_foreach(f->found, name, id)
 		all[n++] = follow_take(f, id, name);
-	for (size_t i = 0; i < n && n > 1; i++)
-		nameless_store(v, all[i]);
+	for (size_t i = 0; i < n; i++) {
+		struct environment *there = index_get(v->index, all[i]->new_name);
+		if (there != NULL)
+			follow_displace(v, there, all[i]);
+		if (n > 1)
+			nameless_store(v, all[i]);
+	}
 	while (n > 0) {
 		relocation_name(all[--n]);
 		index_add(v->index, all[n]);

@@ -207,3 +207,38 @@ def test_many_and_one_more(daemon, start, root, start_between):
     soon(lambda: [row["state"] for row in daemon.environments().values()] == 2 * (bound + 1) * ["ready"])
     found = daemon.environments()
     assert [name for name in names if found[f"back-{name}"]["id"] != before[name]] == names[:1]
+
+
+@contextlib.contextmanager
+def catalog(root):
+    """Of a daemon that has ended."""
+    with contextlib.closing(sqlite3.connect(root / ".venvd" / "catalog.db")) as db, db:
+        db.row_factory = sqlite3.Row
+        yield db
+
+
+def others_without_a_name(root, like, count):
+    """Rows of directories that never come back, put into the catalog."""
+    with catalog(root) as db:
+        row = dict(db.execute("SELECT * FROM environment WHERE id = ?", (like,)).fetchone())
+        for i in range(count):
+            new = row | {"id": "%016x" % i, "name": ".%016x" % i, "ino": 2**40 + i, "missing_since": time.time_ns() // 1000}
+            db.execute(f"INSERT INTO environment ({', '.join(new)}) VALUES ({', '.join('?' * len(new))})", list(new.values()))
+
+
+def test_the_oldest_takes_a_name_from_the_last(daemon, start, root):
+    """The one whose name it takes is one too many: somebody is let go of, but not whoever has just come back."""
+    before = gives_way(daemon, root)
+    daemon.stop()
+    others_without_a_name(root, before["id"], LIMITS["LIMIT_NAMELESS"] - 1)
+    with catalog(root) as db:
+        db.execute("UPDATE environment SET missing_since = missing_since - 60000000 WHERE id = ?", (before["id"],))
+    again = start(root)
+    last = create(again, "last")
+    (root / "last").rename(root.parent / "last")
+    soon(lambda: state(again, "last") == "missing")
+    (root.parent / "away").rename(root / "last")
+    soon(lambda: state(again, "last") == "ready")
+    is_back(again, root, before, "last")
+    (root.parent / "last").rename(root / "back")
+    is_back(again, root, last, "back")
