@@ -3,7 +3,11 @@
  * See nameless.h. Owns the environments in it, in no order; there are few. In the catalog each has a name that no environment
  * can have, '.' and its id, and is missing: that is how a start knows it. Of one whose birth time is unknown an inode is all
  * there is, which is soon another directory's: it does not wait.
+ *
+ * The bound is of those that wait. A start has all that the catalog has until it has seen which are there: of many that were
+ * changing names in one go (follow.c) none has to wait.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "bounds.h"
@@ -13,8 +17,8 @@
 #include "store.h"
 
 struct nameless {
-	struct environment *envs[LIMIT_NAMELESS];
-	size_t count;
+	struct environment **envs;
+	size_t count, size;
 };
 
 struct nameless *nameless_new(void)
@@ -28,19 +32,34 @@ void nameless_free(struct nameless *n)
 		return;
 	for (size_t i = 0; i < n->count; i++)
 		environment_free(n->envs[i]);
+	free(n->envs);
 	free(n);
 }
 
-static void nameless_add(struct venvd *v, struct environment *env)
+static void nameless_add(struct nameless *n, struct environment *env)
+{
+	if (n->count == n->size) {
+		n->size = n->size > 0 ? 2 * n->size : 64;
+		n->envs = xreallocarray(n->envs, n->size, sizeof(struct environment *));
+	}
+	n->envs[n->count++] = env;
+}
+
+/* The newest first. */
+static int nameless_order(const void *a, const void *b)
+{
+	int64_t one = (*(struct environment *const *)a)->missing_since, other = (*(struct environment *const *)b)->missing_since;
+	return one > other ? -1 : one < other;
+}
+
+static void nameless_limit(struct venvd *v)
 {
 	struct nameless *n = v->nameless;
-	struct environment *oldest = n->envs[0];
-	for (size_t i = 1; i < n->count; i++)
-		if (n->envs[i]->missing_since < oldest->missing_since)
-			oldest = n->envs[i];
-	if (n->count == ARRAY_LENGTH(n->envs))
-		nameless_drop(v, oldest);
-	n->envs[n->count++] = env;
+	if (n->count <= LIMIT_NAMELESS)
+		return;
+	qsort(n->envs, n->count, sizeof(struct environment *), nameless_order);
+	while (n->count > LIMIT_NAMELESS)
+		nameless_drop(v, n->envs[n->count - 1]);
 }
 
 /* As it is here and in the catalog. */
@@ -65,7 +84,7 @@ bool nameless_load(struct venvd *v, struct environment *env)
 	if (env->name[0] != '.')
 		return false;
 	nameless_become(env);
-	nameless_add(v, env);
+	nameless_add(v->nameless, env);
 	return true;
 }
 
@@ -87,8 +106,9 @@ void nameless_give_way(struct venvd *v, struct environment *env)
 	}
 	nameless_become(env);
 	store_put(v->store, env, NULL, NULL);
-	nameless_add(v, env);
+	nameless_add(v->nameless, env);
 	retention_changed(v->retention, env);
+	nameless_limit(v);              /* env may be the oldest */
 }
 
 struct environment *nameless_next(const struct nameless *n, size_t *at)
@@ -106,9 +126,9 @@ struct environment *nameless_get(const struct nameless *n, const char *id)
 
 struct environment *nameless_take(struct nameless *n, struct environment *env)
 {
-	size_t i = 0;
+	size_t i = n->count - 1;
 	while (n->envs[i] != env)
-		i++;
+		i--;
 	n->envs[i] = n->envs[--n->count];
 	return env;
 }
@@ -122,6 +142,7 @@ void nameless_drop(struct venvd *v, struct environment *env)
 int64_t nameless_forget(struct venvd *v, int64_t now)
 {
 	int64_t next = INT64_MAX;
+	nameless_limit(v);
 	for (size_t i = v->nameless->count; i-- > 0;) {
 		int64_t left = v->nameless->envs[i]->missing_since + LIMIT_MISSING_US - now;
 		if (left < 0)

@@ -10,7 +10,7 @@ import pytest
 from conftest import interpreters
 from helpers import eventually
 from test_limits import LIMITS
-from wire import fake_environment
+from wire import fake_environment, fake_environments
 
 PYTHON = str(interpreters()[0])
 WEEK = 7 * 24 * 3600 * 10**6
@@ -242,3 +242,19 @@ def test_the_oldest_takes_a_name_from_the_last(daemon, start, root):
     is_back(again, root, before, "last")
     (root.parent / "last").rename(root / "back")
     is_back(again, root, last, "back")
+
+
+def test_many_were_between_two_names(start, root):
+    """All of them change names in one go, and whoever does it is killed between two commits: then each row is called by
+    its id, however many there are."""
+    bound = LIMITS["LIMIT_NAMELESS"]
+    fake_environments(root, bound + 100)
+    daemon = start(root)
+    before = {name: row["id"] for name, row in daemon.environments().items()}
+    assert len(before) == bound + 100
+    daemon.stop()
+    with catalog(root) as db:
+        db.execute("UPDATE environment SET name = '.' || id, state = 'missing', missing_since = ?", (time.time_ns() // 1000,))
+    again = start(root)
+    assert {name: row["id"] for name, row in again.environments().items()} == before
+    soon(lambda: {row["state"] for row in again.environments().values()} == {"ready"})
