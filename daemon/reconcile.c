@@ -526,7 +526,7 @@ static void reconcile_entry(struct reconcile *rec, const char *entry, const json
 		log_warning("the trash holds '%s', which is not ours", entry);
 		return;
 	}
-	if (index_get_id(v->index, env->id) != NULL)
+	if (index_get_id(v->index, env->id) != NULL || nameless_get(v->nameless, env->id) != NULL)
 		id_new(env->id);        /* somebody has copied an entry */
 	int64_t now = now_us();
 	if (env->deleted_at <= 0 || env->deleted_at > now)

@@ -258,3 +258,23 @@ def test_many_were_between_two_names(start, root):
     again = start(root)
     assert {name: row["id"] for name, row in again.environments().items()} == before
     soon(lambda: {row["state"] for row in again.environments().values()} == {"ready"})
+
+
+def test_its_entry_was_put_into_the_trash_again(daemon, start, root):
+    """Somebody has copied it there before it was restored: an id is one environment's."""
+    create(daemon, "mine")
+    daemon.call("Delete", name="mine")
+    entry, = (root / ".venvd" / "trash").iterdir()
+    shutil.copytree(entry, root.parent / "copy", symlinks=True)
+    daemon.call("Restore", name="mine")
+    before = daemon.environments()["mine"]
+    (root / "mine").rename(root.parent / "away")
+    soon(lambda: state(daemon, "mine") == "missing")
+    taken_by_create(daemon, root)
+    daemon.stop()
+    (root.parent / "copy").rename(entry)
+    again = start(root)
+    trashed, = again.trash()
+    assert trashed["id"] != before["id"]
+    (root.parent / "away").rename(root / "back")
+    is_back(again, root, before)
