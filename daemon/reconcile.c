@@ -17,6 +17,7 @@
  *   purge        no                             trash/ENTRY                purged now
  *   none         at NAME                                                   kept, looked into later
  *   none         at another name                                           it is called that (follow.c)
+ *   none         at NAME, and it was missing                               looked into at once: as it was
  *   none         another one                                               looked into at once: made anew (seen.c)
  *   none         no                             (trashed: trash/ENTRY)     kept; else missing, 7 days long
  *   new name     at NAME                                                   its rename is taken back
@@ -405,11 +406,23 @@ static void reconcile_unfinished(struct reconcile *rec, struct environment *env)
 	}
 }
 
+/* Of what was missing more than its mark is to be seen, and before anybody asks: deleting it would only forget it. */
+static bool reconcile_is_back(const struct reconcile *rec, const struct environment *env)
+{
+	return env->state == STATE_MISSING && env->intent == INTENT_NONE && env->ino != 0 &&
+	    entries_ino(rec->names, env->name) == env->ino;
+}
+
 static void reconcile_live(struct reconcile *rec, struct environment *env)
 {
 	struct venvd *v = rec->venvd;
 	if (env->location != NULL) {
 		reconcile_elsewhere(rec, env);
+		return;
+	}
+	if (reconcile_is_back(rec, env)) {
+		env->unseen = true;     /* and once more afterwards, if nobody can look now */
+		env->looked = 0;
 		return;
 	}
 	if (reconcile_claim_name(rec, env)) {

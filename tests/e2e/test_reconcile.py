@@ -243,6 +243,42 @@ def test_missing_and_back(daemon, start, root):
     assert third.environments()["e"] == made
 
 
+@pytest.mark.parametrize("name", ["e", "renamed"])
+def test_missing_and_back_is_no_mere_memory(daemon, start, root, name):
+    """The very first call finds it there: deleting what is missing would only forget it."""
+    made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True)["environment"]
+    (root / "e").rename(root.parent / "elsewhere")
+    eventually(lambda: daemon.environments()["e"]["state"] == "missing")
+    daemon.stop()
+    (root.parent / "elsewhere").rename(root / name)
+    second = start(root)
+    deleted = second.call("Delete", name=name)["environment"]
+    assert (deleted["state"], deleted["id"]) == ("trashed", made["id"])
+    assert not (root / name).exists()
+
+
+@needs_root
+def test_missing_below_a_mount(daemon, start, root):
+    """When that has gone, all of the directory is as it was, its times, too."""
+    made = daemon.call("Create", name="e", python=SYSTEM, withoutPip=True)["environment"]
+    daemon.stop()
+
+    def known_by_its_times():       # once they are two seconds old
+        start(root).stop()
+        with contextlib.closing(sqlite3.connect(catalog(root))) as db:
+            return db.execute("SELECT looked FROM environment").fetchone() != (0,)
+
+    eventually(known_by_its_times)
+    subprocess.run(["mount", "-t", "tmpfs", "none", root / "e"], check=True)
+    try:
+        third = start(root)
+        eventually(lambda: third.environments()["e"]["state"] == "missing")
+        third.stop()
+    finally:
+        subprocess.run(["umount", root / "e"], check=True)
+    assert start(root).environments()["e"] == made
+
+
 def test_missing_for_a_week_is_forgotten(daemon, start, root):
     for name in ("young", "old"):
         fake(root, name)
