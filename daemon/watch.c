@@ -347,7 +347,7 @@ static void watch_scanned(enum error_code code, const json_t *result, void *arg)
 	}
 	while ((name = entries_next(w->names, &at)) != NULL) {
 		const struct environment *env = index_get(index, name);
-		if (env == NULL || env->ino != entries_ino(w->names, name))
+		if (env == NULL || env->state == STATE_MISSING || env->ino != entries_ino(w->names, name))
 			json_array_append_new(w->considered, json_string(name));
 	}
 	for (const struct environment *env = index_next(index, NULL); env != NULL; env = index_next(index, env->name))

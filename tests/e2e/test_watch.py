@@ -235,6 +235,21 @@ def test_many_at_once(daemon, root):
     assert "events were lost" in daemon.log()
 
 
+def test_back_while_events_are_lost(daemon, root, tmp_path):
+    made = create(daemon, "a")
+    (root / "a").rename(tmp_path / "away")
+    soon(lambda: state(daemon, "a") == "missing")
+    os.kill(daemon.pid, 19)
+    try:
+        (tmp_path / "away").rename(root / "a")
+        for i in range(4200):       # LIMIT_WATCHED_NAMES
+            (root / f"d{i}").mkdir()
+    finally:
+        os.kill(daemon.pid, 18)
+    soon(lambda: daemon.environments() == {"a": made})
+    assert "events were lost" in daemon.log()
+
+
 def test_more_names_than_are_kept(daemon, root):
     os.kill(daemon.pid, 19)
     try:
