@@ -302,9 +302,9 @@ static struct attempt attempt_open(struct store *store, const char *root)
 		attempt.damaged = attempt.why != NULL;
 	}
 	if (rc == SQLITE_OK && !attempt.why)
-		rc = migrate(store, version);
-	if (rc == SQLITE_OK && !attempt.why)
 		rc = may_write(store, &attempt);
+	if (rc == SQLITE_OK && !attempt.why)
+		rc = migrate(store, version);
 	if (rc == SQLITE_OK && !attempt.why)
 		rc = prepare(store);
 	if (rc == SQLITE_OK && !attempt.why)

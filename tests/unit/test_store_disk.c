@@ -175,6 +175,10 @@ static void damaged(void **state)
 	/* Of another kind of writer, whom SQLite leaves it to. */
 	overwrite(f, 18, 1);
 	expect_damaged(f);
+	/* The same, of one that is yet to be migrated. */
+	assert_int_equal(sql(f, "PRAGMA user_version = 3; ALTER TABLE environment DROP COLUMN looked"), SQLITE_OK);
+	overwrite(f, 18, 1);
+	expect_damaged(f);
 	/* A page in the middle. */
 	overwrite(f, 4096, 4096);
 	expect_damaged(f);
