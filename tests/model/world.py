@@ -257,6 +257,7 @@ class World:
         """What came and went while nobody looked was never there; what was there before it is missing. What came in the place
         of one that has gone is that one, made anew."""
         names = {e.label: n for n, e in before.live.items()}
+        waiting = {e.label for e in before.nameless}
         world = self.put(drop=[n for n, e in self.live.items() if e.state == "missing" and names.get(e.label) != n])
         left, found = {e.label for e in world.live.values()}, []
         for name, had in before.live.items():
@@ -265,7 +266,7 @@ class World:
                 continue
             if env is None:     # under the name that it had, wherever it was moved before it went
                 found.append(had if had.state == "missing" else had.but(state="missing", missing_since=now))
-            elif had.state == env.state == "ready" and env.label not in names:
+            elif had.state == env.state == "ready" and env.label not in names and env.label not in waiting:
                 found.append(env.but(id=had.id, protected=had.protected))
         # One that was carried away and came back is what it was, though something else had its name meanwhile.
         known = {e.label: e for e in before.live.values()}
