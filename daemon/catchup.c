@@ -27,7 +27,7 @@
 static struct {
 	char *recorded, *looked;        /* the cursors; NULL: at the beginning */
 	struct timer *timer;            /* to the next turn of the looks */
-	uint64_t asked;                 /* when the look under way was ordered */
+	uint64_t asked, looks;          /* when the look under way was ordered (operation_moment(), watch_looks()) */
 	json_t *paths;                  /* elsewhere; NULL: all of them have been looked at ... */
 	size_t paths_at;                /* ... or those before this one */
 } catchup;
@@ -90,13 +90,21 @@ static void catchup_record_some(bool ok, void *arg)
 
 static void catchup_look_some(void *arg);
 
+/* What was seen under a name may be older than what the watch has concluded of it since: it looks itself then. */
 static void catchup_frame(const char *kind, const json_t *frame, void *arg)
 {
 	(void)kind;
+	struct venvd *v = arg;
 	size_t i;
 	json_t *found;
-	json_array_foreach(json_object_get(frame, "environments"), i, found)
-		seen_look(arg, found, catchup.asked);
+	json_array_foreach(json_object_get(frame, "environments"), i, found) {
+		const char *name = json_string_value(json_object_get(found, "name"));
+		const struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
+		if (catchup.looks == watch_looks(v->watch))
+			seen_look(v, found, catchup.asked);
+		else if (env != NULL && env->location == NULL)
+			watch_look_into(v->watch, env);
+	}
 }
 
 static void catchup_frame_elsewhere(const char *kind, const json_t *frame, void *arg)
@@ -157,6 +165,7 @@ static void catchup_look_some(void *arg)
 	}
 	json_t *order = looks == 0 ? NULL : json_pack("{s:s,s:[],s:s}", "op", "inspect", "names", "known", known.data);
 	catchup.asked = operation_moment();
+	catchup.looks = watch_looks(v->watch);
 	if (order != NULL && job_continue_background(v->jobs, order, 0, catchup_frame, catchup_looked, v) != NULL)
 		return;
 	catchup_look_ends();

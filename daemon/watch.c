@@ -53,6 +53,7 @@ struct watch {
 	bool started;
 	bool looking;           /* an order is under way ... */
 	uint64_t asked;         /* ... since then (operation_moment()) */
+	uint64_t looks;         /* at the root, that something was concluded from */
 	bool lost_state;        /* our own directory was taken away: nothing can be kept there any more */
 	bool rescan;            /* events were lost */
 	bool scanning;          /* the look under way is at the whole root */
@@ -182,6 +183,11 @@ void watch_look_into(struct watch *w, const struct environment *env)
 	watch_arm(w);
 }
 
+uint64_t watch_looks(const struct watch *w)
+{
+	return w->looks;
+}
+
 static void watch_saw(struct watch *w, const json_t *found)
 {
 	struct venvd *v = w->venvd;
@@ -242,6 +248,7 @@ static void watch_followed(void *arg)
 	struct venvd *v = w->venvd;
 	json_t *names = json_array(), *considered;
 	size_t i;
+	w->looks++;
 	json_array_foreach(w->considered, i, considered) {
 		const char *name = json_string_value(considered);
 		struct environment *env = index_get(v->index, name);

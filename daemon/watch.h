@@ -17,6 +17,8 @@ void watch_start(struct watch *);
 
 /* This environment is looked into, at the end of whatever is under way with it. */
 void watch_look_into(struct watch *, const struct environment *);
+/* How often something was concluded of the root: what a worker was asked before may be told after that. */
+uint64_t watch_looks(const struct watch *);
 
 /* An operation on this environment (NULL: one that is gone) has ended: names that waited for it are looked at, and its
  * base interpreter is watched. */

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What was seen of the root, and what has become of it by the time that it is told: operations come in between, and others
 move directories to names that somebody is about to use."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -28,6 +29,20 @@ def resident(pid):
         if b"resident" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes():
             return child
     raise AssertionError("no resident worker")
+
+
+def stop_amid_its_work(pid):
+    """A worker that has an order of its own and has read some files is stopped; None if there is none any more."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in children(pid):
+                io = pathlib.Path(f"/proc/{child}/io").read_text()
+                order = b"order" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+                if order and int(io.split("syscr: ")[1].split()[0]) > 256:
+                    os.kill(child, signal.SIGSTOP)
+                    return child
+    return None
 
 
 # --- names that are taken ---
@@ -255,6 +270,30 @@ def test_marked_by_the_first_call(start, root, tmp_path):
         c.call("Protect", name="a")
         c.call("Protect", name="c")
     soon(lambda: [state(daemon, name) for name in ("a", "b", "c")] == ["broken"] * 3)
+
+
+def test_swapped_while_the_start_is_told_of_them(start, root):
+    """A worker has looked at some of them, and tells it when they have each other's names."""
+    wire.fake_environments(root, 2048)
+    start(root).stop()
+    daemon = start(root)
+    worker = stop_amid_its_work(daemon.pid)
+    if worker is None:
+        pytest.skip("it has told it all")
+    try:
+        before = {(root / name).stat().st_ino: one for name, one in ids(daemon).items()}
+        names = sorted(ids(daemon))[:1024]
+        for one, other in zip(names[::2], names[1::2]):
+            (root / one).rename(root / "x")
+            (root / other).rename(root / one)
+            (root / "x").rename(root / other)
+        after = {name: before[(root / name).stat().st_ino] for name in ids(daemon)}
+        eventually(lambda: ids(daemon) == after)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    idle(daemon)
+    assert ids(daemon) == after
+    assert "anew" not in daemon.log()       # as what another one is
 
 
 # --- a name that one elsewhere has ---
