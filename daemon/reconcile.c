@@ -68,9 +68,21 @@ struct reconcile {
 	size_t adopted;
 };
 
+/* A clock may have been set back since, and a catalog may say anything: it is kept from now on. Of several in the trash the
+ * order counts, so what a clock can have said stays. */
+static void reconcile_times(struct environment *env)
+{
+	int64_t now = now_us();
+	if (env->missing_since < 0 || env->missing_since > now)
+		env->missing_since = now;
+	if (env->deleted_at < 0 || env->deleted_at > INT64_MAX / 2)
+		env->deleted_at = now;
+}
+
 static void reconcile_row(struct environment *env, void *arg)
 {
 	struct venvd *v = arg;
+	reconcile_times(env);
 	if (nameless_load(v, env))
 		return;
 	if (env->state != STATE_TRASHED && index_get(v->index, env->name) != NULL) {

@@ -278,3 +278,22 @@ def test_its_entry_was_put_into_the_trash_again(daemon, start, root):
     assert trashed["id"] != before["id"]
     (root.parent / "away").rename(root / "back")
     is_back(again, root, before)
+
+
+@pytest.mark.parametrize("when", [2**63 - 1, -2**63])
+def test_times_that_no_clock_has_said(daemon, start, root, when):
+    """Whoever waits does so from now on."""
+    before = gives_way(daemon, root)
+    create(daemon, "missing")
+    (root / "missing").rename(root.parent / "missing")
+    create(daemon, "trashed")
+    daemon.call("Delete", name="trashed")
+    daemon.stop()
+    with catalog(root) as db:
+        db.execute("UPDATE environment SET missing_since = ?, deleted_at = ?, expires_at = ?", (when,) * 3)
+    again = start(root)
+    create(again, "behind")         # what is due goes before that
+    assert set(again.environments()) == {"mine", "missing", "behind"}
+    assert [row["name"] for row in again.trash()] == ["trashed"]
+    (root.parent / "away").rename(root / "back")
+    is_back(again, root, before)
