@@ -533,7 +533,7 @@ void pool_taken(struct pool *p, const json_t *reserved)
 	if (i->version == NULL)
 		stock_tell(&i->version, string_of(interpreter, "version"));
 	b->entries = integer_of(reserved, "left");
-	if (json_is_object(order) && b->order == NULL)
+	if (string_of(order, "op") != NULL && b->order == NULL)
 		b->order = json_deep_copy(order);
 	if (b->target < stock_initial(&p->stock))
 		pool_evict(p, stock_set_target(&p->stock, b, stock_initial(&p->stock)), false);

@@ -250,7 +250,8 @@ static void tidy_done(enum error_code code, const json_t *result, void *arg)
 	const struct environment *env = t->id[0] != '\0' ? index_get_id(t->venvd->index, t->id) : NULL;
 	if (code != ERROR_NONE && code != ERROR_CANCELLED)
 		log_warning("what is left of an entry of the trash stays: %s", job_reason(code, result));
-	if (env != NULL && env->busy == NULL && code != ERROR_CANCELLED)
+	/* At our end it stays as it is: the next start tries it again. */
+	if (env != NULL && env->busy == NULL && !(code == ERROR_CANCELLED && t->venvd->stopping))
 		store_put(t->venvd->store, env, NULL, NULL);
 	free(t);
 }
