@@ -108,6 +108,12 @@ void watch_look_into(struct watch *w, const struct environment *env)
 	(void)w, (void)env;
 }
 
+uint64_t watch_looks(const struct watch *w)
+{
+	(void)w;
+	return 0;
+}
+
 void watch_changed(struct watch *w, const struct environment *env)
 {
 	(void)w, (void)env;
