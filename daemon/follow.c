@@ -102,14 +102,16 @@ static void follow_end(struct following *f)
 }
 
 /* One that is being renamed is in the trash or in the root, and then under its old name or the new one. What was made or restored
- * a moment before the end is in the root, though its row does not say so yet. */
+ * a moment before the end is in the root, though its row does not say so yet. What somebody has put back out of the trash
+ * under its own name follows, too; at a start that is reconcile.c's, for it may be what was to be recreated. */
 static void follow_want(struct following *f, struct entries *names, const struct environment *env)
 {
 	if (env->location != NULL || env->ino == 0 || (env->intent != INTENT_NONE && env->intent != INTENT_CLAIM) ||
 	    env->busy != NULL)
 		return;
 	bool renamed = env->state == STATE_TRASHED && env->new_name != NULL;
-	if (!renamed && entries_ino(names, env->name) == env->ino)
+	bool put_back = env->state == STATE_TRASHED && f->venvd->ready;
+	if (!renamed && !put_back && entries_ino(names, env->name) == env->ino)
 		return;
 	const char *name = renamed ? env->new_name : entries_name(names, env->ino);
 	if (name == NULL || entries_ino(names, name) != env->ino)
@@ -220,6 +222,8 @@ static struct environment *follow_take(struct following *f, const json_t *id, co
 	bool was_nameless = nameless_get(v->nameless, env->id) == env;
 	if (was_nameless)
 		log_info("the directory of one whose name was taken is back, and is called '%s'", name);
+	else if (env->state == STATE_TRASHED && env->new_name == NULL)
+		log_info("somebody has taken '%s' out of the trash, as '%s'", env->name, name);
 	else
 		log_info("the directory of '%s' is called '%s' now, and so is it", env->name, name);
 	free(env->new_name);

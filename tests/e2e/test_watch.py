@@ -280,6 +280,21 @@ def test_one_watch(daemon, root):
     eventually(lambda: len(children(daemon.pid)) <= 1)
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_taken_out_of_the_trash_by_hand(daemon, root, name):
+    """As a restore does it, under whatever name."""
+    made = create(daemon, "a")
+    daemon.call("Delete", name="a")
+    entry, = (root / ".venvd" / "trash").iterdir()
+    (entry / "tree").rename(root / name)
+    soon(lambda: state(daemon, name) == "ready")
+    assert daemon.environments() == {name: made | {key: made[key].replace(f"{root}/a", f"{root}/{name}") for key in ("path", "executable")}
+                                     | {"name": name}}
+    assert daemon.trash() == []
+    daemon.call("Delete", name=name)
+    assert daemon.call("Restore", name=name)["environment"]["id"] == made["id"]
+
+
 # --- base interpreters ---
 
 def test_a_base_is_removed(daemon, root, tmp_path):
