@@ -106,9 +106,10 @@ static void retention_forget(void *arg)
 		retention_wait(r, delay);
 }
 
+/* A start arms us when it is ready: whoever has waited longer is not to wait for what is missing since then. */
 void retention_changed(struct retention *r, const struct environment *env)
 {
-	if (env->state == STATE_MISSING)
+	if (env->state == STATE_MISSING && r->venvd->ready)
 		retention_wait(r, RETENTION_LOOK_US);
 }
 

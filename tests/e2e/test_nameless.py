@@ -156,11 +156,13 @@ def test_what_was_removed_gives_no_id_to_another(daemon, root):
 
 
 def test_a_week_later_it_is_another_one(daemon, start, root):
-    """At a start, and while the daemon runs."""
+    """At a start, and while the daemon runs; also when another one is missing since this start."""
     before = gives_way(daemon, root)
+    create(daemon, "gone")
     daemon.stop()
+    shutil.rmtree(root / "gone")
     row = f".{before['id']}"
-    assert rows(root) == {"mine", row}
+    assert rows(root) == {"mine", "gone", row}
     with contextlib.closing(sqlite3.connect(root / ".venvd" / "catalog.db")) as db, db:
         db.execute("UPDATE environment SET missing_since = ? WHERE name = ?", (time.time_ns() // 1000 - WEEK + 2 * 10**6, row))
     again = start(root)
