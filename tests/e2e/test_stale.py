@@ -283,7 +283,7 @@ def test_swapped_while_the_start_is_told_of_them(start, root):
     try:
         before = {(root / name).stat().st_ino: one for name, one in ids(daemon).items()}
         names = sorted(ids(daemon))[:1024]
-        for one, other in zip(names[::2], names[1::2]):
+        for one, other in zip(names[::2], names[1::2], strict=True):
             (root / one).rename(root / "x")
             (root / other).rename(root / one)
             (root / "x").rename(root / other)
