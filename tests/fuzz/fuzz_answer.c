@@ -71,21 +71,34 @@ static bool is_fatal(const uint8_t *data, size_t size)
 	return memmem(data, size, key, strlen(key)) != NULL;
 }
 
-/* The number of an order, which is no text as other ids are. To read all of each order takes a sixth of the time: it is done
- * for every eighth. */
-static long long order_id(const char *text, size_t len)
+/* Behind the next key of a number called so, which is no text as other ids are; NULL. */
+static const char *next_id(const char *text)
 {
 	static const char key[] = "\"id\":";
-	const char *at = strstr(text, key);
-	while (at != NULL && strchr("0123456789", at[sizeof(key) - 1]) == NULL)
-		at = strstr(at + 1, key);
-	assert(at != NULL);
-	long long id = strtoll(at + sizeof(key) - 1, NULL, 10);
-	if (orders_given++ % 8 == 0) {
-		json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
-		assert(json_is_object(order) && id == json_integer_value(json_object_get(order, "id")));
-		json_decref(order);
+	const char *at = text;
+	while ((at = strstr(at, key)) != NULL) {
+		at += sizeof(key) - 1;
+		if (strchr("0123456789", *at) != NULL)
+			return at;
 	}
+	return NULL;
+}
+
+/* The number of an order. To read all of each order takes a sixth of the time: it is done for every eighth, and where a worker
+ * has said what has a number of its own in it. */
+static long long order_id(const char *text, size_t len)
+{
+	const char *at = next_id(text);
+	assert(at != NULL);
+	bool alone = next_id(at) == NULL;
+	long long id = strtoll(at, NULL, 10);
+	if (orders_given++ % 8 != 0 && alone)
+		return id;
+	json_t *order = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+	const json_t *number = json_object_get(order, "id");
+	assert(json_is_integer(number) && (!alone || id == json_integer_value(number)));
+	id = json_integer_value(number);
+	json_decref(order);
 	return id;
 }
 
