@@ -90,21 +90,27 @@ static void catchup_record_some(bool ok, void *arg)
 
 static void catchup_look_some(void *arg);
 
-/* What was seen under a name may be older than what the watch has concluded of it since: it looks itself then. */
+/* What was seen under a name may be older than what the watch has concluded of it since, and another directory there may be one
+ * that is known by another name: the watch looks itself then. */
+static void catchup_saw(struct venvd *v, const json_t *found)
+{
+	const char *name = json_string_value(json_object_get(found, "name"));
+	const struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
+	if (env == NULL || env->location != NULL)
+		return;
+	if (catchup.looks == watch_looks(v->watch) && json_integer_value(json_object_get(found, "ino")) == env->ino)
+		seen_look(v, found, catchup.asked);
+	else
+		watch_look_into(v->watch, env);
+}
+
 static void catchup_frame(const char *kind, const json_t *frame, void *arg)
 {
 	(void)kind;
-	struct venvd *v = arg;
 	size_t i;
 	json_t *found;
-	json_array_foreach(json_object_get(frame, "environments"), i, found) {
-		const char *name = json_string_value(json_object_get(found, "name"));
-		const struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
-		if (catchup.looks == watch_looks(v->watch))
-			seen_look(v, found, catchup.asked);
-		else if (env != NULL && env->location == NULL)
-			watch_look_into(v->watch, env);
-	}
+	json_array_foreach(json_object_get(frame, "environments"), i, found)
+		catchup_saw(arg, found);
 }
 
 static void catchup_frame_elsewhere(const char *kind, const json_t *frame, void *arg)

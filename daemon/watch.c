@@ -188,6 +188,16 @@ uint64_t watch_looks(const struct watch *w)
 	return w->looks;
 }
 
+/* Whether another directory is there than was when rows followed theirs: it may be one that is known, and is to be followed first.
+ * env: the row of this name, or NULL. */
+static bool watch_is_new_there(const struct watch *w, const char *name, const struct environment *env, const json_t *found)
+{
+	int64_t there = json_integer_value(json_object_get(found, "ino"));
+	if (name[0] == '/' || (env != NULL && env->location != NULL))
+		return false;
+	return w->rows_only ? env != NULL && there != 0 && there != env->ino : there != entries_ino(w->names, name);
+}
+
 static void watch_saw(struct watch *w, const json_t *found)
 {
 	struct venvd *v = w->venvd;
@@ -196,6 +206,12 @@ static void watch_saw(struct watch *w, const json_t *found)
 	struct environment *env = name != NULL ? index_get(v->index, name) : NULL;
 	if (name == NULL || kind == NULL)
 		return;
+	if (watch_is_new_there(w, name, env, found)) {
+		watch_look_once_more(w, name);
+		if (w->rows_only && env->state != STATE_MISSING)
+			watch_look_into(w, env);        /* behind that */
+		return;
+	}
 	if (env != NULL || name[0] == '/') {
 		seen_look(v, found, w->asked);
 		env = index_get(v->index, name);

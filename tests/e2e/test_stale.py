@@ -89,6 +89,55 @@ def test_renamed_to_a_name_that_is_being_taken(start, root, tmp_path, meanwhile)
     soon(lambda: {row["state"] for row in daemon.environments().values()} == {"ready"})
 
 
+@contextlib.contextmanager
+def looking(daemon, tmp_path, change):
+    """What has changed is yet to be looked into, for all places are taken."""
+    gate = wire.Gate(tmp_path / "gate")
+    with daemon.connect() as holder:
+        holder.send("FindInterpreter", {"python": [wire.fake_python(tmp_path / "slow", probe=gate.hold)]})
+        gate.wait()
+        change()
+        eventually(lambda: daemon.call("Status")["jobsQueued"] == 1)
+        yield
+        gate.go()
+        holder.receive()
+
+
+def test_another_one_has_its_name_by_then(start, root, tmp_path):
+    """A stranger was seen there, and one that is known is there: that is not the first one, made anew."""
+    daemon = start(root, "-o", "jobs-running=1")
+    made = {name: create(daemon, name)["id"] for name in ("a", "b")}
+    wire.fake_environment(tmp_path, "stranger")
+    idle(daemon)
+
+    def change():
+        (root / "a").rename(tmp_path / "away")
+        (tmp_path / "stranger").rename(root / "a")
+
+    with looking(daemon, tmp_path, change):
+        (root / "a").rename(tmp_path / "stranger")
+        (root / "b").rename(root / "a")
+    soon(lambda: ids(daemon) == {"a": made["b"]})
+    (tmp_path / "away").rename(root / "c")
+    soon(lambda: ids(daemon) == {"a": made["b"], "c": made["a"]})
+    assert "anew" not in daemon.log()
+
+
+def test_swapped_before_a_look_that_is_not_for_that(start, root, tmp_path):
+    """All environments of a Python are looked into."""
+    python = rebuilt_python(NEWEST, tmp_path / "python")
+    daemon = start(root, "-o", "jobs-running=1")
+    made = {name: daemon.call("Create", name=name, python=str(python), withoutPip=True)["environment"]["id"] for name in "ab"}
+    idle(daemon)
+    with looking(daemon, tmp_path, lambda: python.rename(tmp_path / "away")):
+        (root / "a").rename(root / "x")
+        (root / "b").rename(root / "a")
+        (root / "x").rename(root / "b")
+    soon(lambda: ids(daemon) == {"a": made["b"], "b": made["a"]})
+    soon(lambda: [state(daemon, name) for name in "ab"] == ["broken", "broken"])
+    assert "anew" not in daemon.log()
+
+
 # --- operations that come in between ---
 
 def test_removed_while_an_operation_that_sees_nothing_of_it(daemon, root):
