@@ -30,8 +30,7 @@ static void follow_settle_next(struct settling *);
 
 static bool follow_is_rename(const json_t *entry)
 {
-	const char *name = json_string_value(entry);
-	return name != NULL && strncmp(name, PATH_STAGE_RENAME, sizeof(PATH_STAGE_RENAME) - 1) == 0;
+	return strncmp(json_string_value(entry), PATH_STAGE_RENAME, sizeof(PATH_STAGE_RENAME) - 1) == 0;
 }
 
 static void follow_keep(json_t *stage, const json_t *entry)

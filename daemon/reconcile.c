@@ -658,7 +658,9 @@ static void reconcile_scan_frame(const char *kind, const json_t *frame, void *ar
 		json_array_foreach(json_object_get(frame, "entries"), i, item)
 			json_object_set(rec->trash, json_string_value(json_object_get(item, "entry")), item);
 	} else if (strcmp(kind, "stage") == 0) {
-		json_array_extend(rec->stage, json_object_get(frame, "entries"));
+		json_array_foreach(json_object_get(frame, "entries"), i, item)
+			if (json_is_string(item))
+				json_array_append(rec->stage, item);
 	} else if (strcmp(kind, "pool") == 0) {
 		pool_scanned(rec->venvd->pool, frame);
 	}
