@@ -3,12 +3,20 @@
  * Asks the resident worker (worker/inuse.c says what counts) and puts its answer into words. Whoever asks does so
  * beside its own commit: the look costs a millisecond, and the answer waits for the disk anyhow.
  */
+#include <limits.h>
 #include <string.h>
 
 #include "inuse.h"
 #include "job.h"
 #include "log.h"
 #include "root.h"
+
+/* Those that are not named: as many as one can count. */
+static int inuse_more(const json_t *answer, const char *key)
+{
+	json_int_t more = json_integer_value(json_object_get(answer, key));
+	return more < 0 ? 0 : more < INT_MAX ? (int)more : INT_MAX;
+}
 
 static void inuse_add_process(struct text *out, const json_t *process)
 {
@@ -21,7 +29,7 @@ static void inuse_add_process(struct text *out, const json_t *process)
 static json_t *inuse_others(const char *name, const json_t *answer)
 {
 	const json_t *others = json_object_get(answer, "others"), *one;
-	long long more = json_integer_value(json_object_get(answer, "othersMore"));
+	int more = inuse_more(answer, "othersMore");
 	_cleanup_text_ struct text reason = { 0 };
 	size_t i, count = json_array_size(others);
 	if (count == 0)
@@ -30,7 +38,7 @@ static json_t *inuse_others(const char *name, const json_t *answer)
 		text_addf(&reason, "%s'%s'", i == 0 ? "its directory also holds " : more == 0 && i + 1 == count ? " and " : ", ",
 		    json_string_value(one) != NULL ? json_string_value(one) : "?");
 	if (more > 0)
-		text_addf(&reason, " and %lld more", more);
+		text_addf(&reason, " and %d more", more);
 	text_adds(&reason, ", which would go with it");
 	return json_pack("{s:s,s:s}", "name", name, "reason", reason.data);
 }
@@ -40,7 +48,7 @@ static json_t *inuse_refusal(const char *name, const json_t *answer)
 {
 	json_t *processes = json_object_get(answer, "processes");
 	size_t count = json_array_size(processes);
-	long long others = (long long)count - 1 + json_integer_value(json_object_get(answer, "more"));
+	long long others = (long long)count - 1 + inuse_more(answer, "more");
 	_cleanup_text_ struct text reason = { 0 };
 	if (count == 0)
 		return inuse_others(name, answer);

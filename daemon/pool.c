@@ -75,11 +75,6 @@ static const char *string_of(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
-static int64_t integer_of(const json_t *object, const char *key)
-{
-	return json_integer_value(json_object_get(object, key));
-}
-
 /* --- eviction --- */
 
 struct eviction {
@@ -281,8 +276,9 @@ static void pool_image_made(struct pool *p, const struct task *t, const json_t *
 	stock_tell(&i->version, string_of(result, "version"));
 	stock_tell(&i->delegate, string_of(result, "delegate"));
 	i->verified = i->verified || json_is_true(json_object_get(result, "fresh"));
-	if (integer_of(result, "bytes") > 0)
-		i->bytes = integer_of(result, "bytes");
+	int64_t bytes = stock_number(result, "bytes", STOCK_BYTES_MAX);
+	if (bytes > 0)
+		i->bytes = bytes;
 	if (i->delegate != NULL)
 		log_warning("environments of '%s' are made by its own venv module: %s",
 		    i->python != NULL ? i->python : "?", i->delegate);
@@ -324,7 +320,8 @@ static void pool_filled(struct pool *p, struct bucket *b, const json_t *result)
 {
 	struct image *i = stock_find_image(&p->stock, b->image);
 	struct pool_waits waiters;
-	int64_t made = integer_of(result, "made");
+	int64_t made = stock_number(result, "made", LIMIT_FILL_ENTRIES);
+	int64_t bytes = stock_number(result, "bytes", STOCK_BYTES_MAX);
 	const char *how = string_of(result, "how");
 	static const char *const modes[] = { "reflink", "hardlink", "copy" };
 	for (size_t mode = 0; how != NULL && mode < ARRAY_LENGTH(modes); mode++)
@@ -332,8 +329,8 @@ static void pool_filled(struct pool *p, struct bucket *b, const json_t *result)
 			p->link_mode = modes[mode];
 	if (i != NULL)
 		i->verified = true;
-	if (integer_of(result, "bytes") > 0)
-		b->bytes = integer_of(result, "bytes");
+	if (bytes > 0)
+		b->bytes = bytes;
 	b->entries += made;
 	if (b->target > stock_room(&p->stock, b))
 		b->target = stock_room(&p->stock, b);
@@ -368,7 +365,7 @@ static void pool_fill_done(enum error_code code, const json_t *result, void *arg
 	task_free(t);
 	if (code == ERROR_NONE && damaged != NULL) {
 		pool_damaged(p, b, damaged);
-	} else if (code == ERROR_NONE && integer_of(result, "made") > 0) {
+	} else if (code == ERROR_NONE && stock_number(result, "made", LIMIT_FILL_ENTRIES) > 0) {
 		pool_filled(p, b, result);
 		pool_fill(b, p);
 	} else {
@@ -532,7 +529,7 @@ void pool_taken(struct pool *p, const json_t *reserved)
 		stock_tell(&i->python, string_of(interpreter, "path"));
 	if (i->version == NULL)
 		stock_tell(&i->version, string_of(interpreter, "version"));
-	b->entries = integer_of(reserved, "left");
+	b->entries = stock_number(reserved, "left", STOCK_ENTRIES_MAX);
 	if (string_of(order, "op") != NULL && b->order == NULL)
 		b->order = json_deep_copy(order);
 	if (b->target < stock_initial(&p->stock))

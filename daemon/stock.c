@@ -20,9 +20,10 @@ static const char *string_of(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
-static int64_t integer_of(const json_t *object, const char *key)
+int64_t stock_number(const json_t *object, const char *key, int64_t max)
 {
-	return json_integer_value(json_object_get(object, key));
+	int64_t number = json_integer_value(json_object_get(object, key));
+	return number < 0 ? 0 : number < max ? number : max;
 }
 
 void stock_init(struct stock *s, const struct config *config)
@@ -120,8 +121,8 @@ static void scanned_image(struct stock *s, const json_t *found)
 	if (key == NULL)
 		return;
 	struct image *i = stock_image(s, key);
-	i->used_at = integer_of(found, "usedAt");
-	i->bytes = integer_of(found, "bytes");
+	i->used_at = stock_number(found, "usedAt", now_us());
+	i->bytes = stock_number(found, "bytes", STOCK_BYTES_MAX);
 	stock_tell(&i->python, string_of(found, "python"));
 	stock_tell(&i->version, string_of(found, "version"));
 	stock_tell(&i->delegate, string_of(found, "delegate"));
@@ -139,7 +140,7 @@ void stock_scanned(struct stock *s, const json_t *frame)
 			continue;
 		struct bucket *b = stock_bucket(s, name, key);
 		const struct image *i = stock_find_image(s, key);
-		b->entries = b->target = integer_of(found, "entries");
+		b->entries = b->target = stock_number(found, "entries", STOCK_ENTRIES_MAX);
 		b->used_at = i != NULL ? i->used_at : 0;
 	}
 }
@@ -186,18 +187,19 @@ int64_t stock_initial(const struct stock *s)
 
 int64_t stock_room(const struct stock *s, const struct bucket *b)
 {
-	int64_t entries = 0, bytes = 0;
+	int64_t entries = 0, bytes = 0, max = s->config->value[CONFIG_POOL_MIB] * MIB;
 	const struct bucket *other;
 	TAILQ_FOREACH(other, &s->buckets, entry) {
 		if (other == b)
 			continue;
 		int64_t count = other->entries > other->target ? other->entries : other->target;
 		entries += count;
-		bytes += count * other->bytes;
+		if (bytes < max)                /* more changes nothing */
+			bytes += count * other->bytes;
 	}
 	int64_t room = s->config->value[CONFIG_POOL_ENTRIES] - entries;
 	if (b->bytes > 0) {
-		int64_t left = (s->config->value[CONFIG_POOL_MIB] * MIB - bytes) / b->bytes;
+		int64_t left = (max - bytes) / b->bytes;
 		room = left < room ? left : room;
 	}
 	return room < 0 ? 0 : room;

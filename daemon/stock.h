@@ -10,6 +10,9 @@
 
 #include "config.h"
 
+#define STOCK_ENTRIES_MAX (1LL << 20)   /* of a bucket, whatever somebody says ... */
+#define STOCK_BYTES_MAX (1LL << 40)     /* ... and of an entry or an image: what is reckoned with them fits */
+
 struct pool_wait;
 TAILQ_HEAD(pool_waits, pool_wait);
 
@@ -47,6 +50,8 @@ void stock_remove_image(struct stock *, struct image *);
 struct bucket *stock_bucket(struct stock *, const char *name, const char *image);
 /* Sets what is told, leaves what is not. */
 void stock_tell(char **member, const char *value);
+/* What a worker says of a number, as far as one can count with it: 0 to max. */
+int64_t stock_number(const json_t *object, const char *key, int64_t max);
 /* The scan's frame "pool". */
 void stock_scanned(struct stock *, const json_t *frame);
 

@@ -178,6 +178,34 @@ static void scans(void **state)
 	json_decref(images);
 }
 
+/* A worker may say anything; it is reckoned with all the same. */
+static void says_what_nobody_can_count(void **state)
+{
+	struct stock *s = *state;
+	json_t *frame = json_pack("{s:[{s:s,s:I,s:I},{s:s,s:I,s:I}],s:[{s:s,s:s,s:I},{s:s,s:s,s:I},{s:s,s:s,s:I}]}", "images",
+	    "image", "k", "usedAt", (json_int_t)INT64_MAX, "bytes", (json_int_t)INT64_MAX,
+	    "image", "l", "usedAt", (json_int_t)INT64_MIN, "bytes", (json_int_t)INT64_MIN, "buckets",
+	    "bucket", "a", "image", "k", "entries", (json_int_t)INT64_MAX,
+	    "bucket", "b", "image", "k", "entries", (json_int_t)INT64_MAX,
+	    "bucket", "c", "image", "l", "entries", (json_int_t)INT64_MIN);
+	int64_t now = now_us();
+
+	stock_scanned(s, frame);
+	struct bucket *a = stock_bucket(s, "a", "k"), *c = stock_bucket(s, "c", "l");
+	assert_int_equal(a->entries, STOCK_ENTRIES_MAX);
+	assert_in_range(a->used_at, now, now_us());
+	assert_int_equal(c->entries, 0);
+	assert_int_equal(c->used_at, 0);
+	a->bytes = stock_bucket(s, "b", "k")->bytes = stock_number(json_array_get(json_object_get(frame, "images"), 0), "bytes",
+	    STOCK_BYTES_MAX);
+	c->bytes = 1;
+	assert_int_equal(a->bytes, STOCK_BYTES_MAX);
+	assert_int_equal(stock_room(s, c), 0);
+	assert_int_equal(stock_due(s), 3600 * 1000000LL);
+	evicts(stock_fit(s), "a:0 b:0 ");
+	json_decref(frame);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -191,6 +219,7 @@ int main(void)
 		TEST(images_are_bounded),
 		TEST(damage_takes_all_that_shares_it),
 		TEST(scans),
+		TEST(says_what_nobody_can_count),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
