@@ -264,7 +264,9 @@ def test_missing_below_a_mount(daemon, start, root):
     daemon.stop()
 
     def known_by_its_times():       # once they are two seconds old
-        start(root).stop()
+        again = start(root)
+        eventually(lambda: (status := again.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+        again.stop()
         with contextlib.closing(sqlite3.connect(catalog(root))) as db:
             return db.execute("SELECT looked FROM environment").fetchone() != (0,)
 
