@@ -50,6 +50,7 @@
 #include "root.h"
 #include "seen.h"
 #include "store.h"
+#include "watch.h"
 
 #define RECONCILE_SHARE_MIN 64      /* names that are not worth a worker of their own */
 
@@ -172,7 +173,12 @@ static void reconcile_adopt_frame(const char *kind, const json_t *frame, void *a
 		/* A row may have the name already, of what was there before; not one that is being taken back. */
 		const char *name = json_string_value(json_object_get(found, "name"));
 		const struct environment *row = name != NULL ? index_get(v->index, name) : NULL;
-		if (row != NULL && row->intent == INTENT_NONE)
+		bool as_scanned = name != NULL &&
+		    json_integer_value(json_object_get(found, "ino")) == entries_ino(rec->names, name);
+		/* Another one by now may be a known one: the watch has heard of it, and lets rows follow first. */
+		if (row != NULL && row->intent == INTENT_NONE && !as_scanned)
+			watch_look_into(v->watch, row);
+		else if (row != NULL && row->intent == INTENT_NONE)
 			seen_look(v, found, 0);
 		struct environment *env = seen_adopt(v, found);
 		if (env != NULL) {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What goes wrong below the daemon: trash that somebody has touched, disks that refuse, workers that die."""
+import contextlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 
 import pytest
@@ -523,6 +525,36 @@ def test_a_look_for_lost_events_whose_worker_dies(traced, root):
         if held(child):
             os.kill(child, signal.SIGKILL)
     eventually(lambda: set(daemon.environments()) == {"a"}, 15)
+
+
+def workers_in(root):
+    """Of a daemon that is not ready yet."""
+    for fd in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(fd) == str(root) and b"venvd-worker" in (fd.parents[1] / "cmdline").read_bytes():
+                yield int(fd.parents[1].name)
+
+
+def test_another_one_has_its_name_before_the_start_has_looked(traced, start, root, tmp_path):
+    """What was seen there is a stranger, and what is looked into is a known one: neither is the one of that name, made anew."""
+    daemon = start(root)
+    made = {name: create(daemon, name)["id"] for name in ("a", "b")}
+    daemon.stop()
+    (root / "a").rename(tmp_path / "away")
+    fake(tmp_path, "stranger").rename(root / "a")
+
+    def change():
+        eventually(lambda: any(held(worker) for worker in workers_in(root)))
+        (root / "a").rename(tmp_path / "stranger")
+        (root / "b").rename(root / "a")
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    daemon = traced("openat:delay_enter=2000000:when=1", path="a")
+    changing.join()
+    eventually(lambda: {name: row["id"] for name, row in daemon.environments().items()} == {"a": made["b"]}, 15)
+    (tmp_path / "away").rename(root / "c")
+    eventually(lambda: {name: row["id"] for name, row in daemon.environments().items()} == {"a": made["b"], "c": made["a"]}, 15)
 
 
 class Contained(Daemon):
