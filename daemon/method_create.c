@@ -170,7 +170,7 @@ static struct environment *create_environment(struct venvd *v, struct request *r
 	struct environment *there = index_get(v->index, name);
 	bool rebuild = request_bool(r, "clear") || request_bool(r, "upgrade");
 	if (there != NULL && there->state == STATE_MISSING && there->busy == NULL) {
-		nameless_give_way(v, there);
+		nameless_displace(v, r, there);
 		there = NULL;
 	}
 	if (there != NULL && rebuild)

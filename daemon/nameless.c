@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See nameless.h. Owns the environments in it, in no order; there are few. In the catalog each has a name that no environment
- * can have, '.' and its id, and is missing: that is how a start knows it. Of one whose birth time is unknown an inode is all
+ * can have, '.' and its id, and is missing: that is how a start knows it. new_name is here what it was called. Of one whose birth time is unknown an inode is all
  * there is, which is soon another directory's: it does not wait.
  *
  * The bound is of those that wait. A start has all that the catalog has until it has seen which are there: of many that were
@@ -109,6 +109,30 @@ void nameless_give_way(struct venvd *v, struct environment *env)
 	nameless_add(v->nameless, env);
 	retention_changed(v->retention, env);
 	nameless_limit(v);              /* env may be the oldest */
+}
+
+void nameless_displace(struct venvd *v, struct request *r, struct environment *env)
+{
+	_cleanup_free_ char *name = xstrdup(env->name);
+	memcpy(r->displaced, env->id, sizeof(r->displaced));
+	nameless_give_way(v, env);
+	env = nameless_get(v->nameless, r->displaced);
+	if (env != NULL)
+		env->new_name = xstrdup(name);
+}
+
+/* Only while the daemon runs: the catalog does not know what it was called. */
+void nameless_come_back(struct venvd *v, const char *id)
+{
+	struct environment *env = nameless_get(v->nameless, id);
+	if (env == NULL || env->new_name == NULL || index_get(v->index, env->new_name) != NULL)
+		return;
+	nameless_take(v->nameless, env);
+	free(env->name);
+	env->name = env->new_name;
+	env->new_name = NULL;
+	index_add(v->index, env);
+	store_put(v->store, env, NULL, NULL);
 }
 
 struct environment *nameless_next(const struct nameless *n, size_t *at)

@@ -7,6 +7,7 @@
 #ifndef VENVD_NAMELESS_H
 #define VENVD_NAMELESS_H
 #include "environment.h"
+#include "request.h"
 #include "venvd.h"
 
 struct nameless;
@@ -19,6 +20,9 @@ bool nameless_load(struct venvd *, struct environment *);
 /* A live one whose directory is not there gives up its name, and is in no index any more: it waits here, or is dropped if
  * its directory could not be known again. Of too many the one that has waited longest is dropped. */
 void nameless_give_way(struct venvd *, struct environment *);
+/* The same, for a call that wants the name. If that comes to nothing, it has its name again (nameless_come_back()). */
+void nameless_displace(struct venvd *, struct request *, struct environment *);
+void nameless_come_back(struct venvd *, const char *id);
 /* Its row as if it were here: whoever is killed before it has another name in the catalog finds it by its directory. */
 void nameless_store(struct venvd *, const struct environment *);
 

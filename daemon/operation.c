@@ -8,6 +8,7 @@
 #include "catchup.h"
 #include "index.h"
 #include "job.h"
+#include "nameless.h"
 #include "operation.h"
 #include "replay.h"
 #include "venvd.h"
@@ -121,8 +122,11 @@ static void operation_end(struct operation *op, const char *env_id, enum error_c
 	a->code = code;
 	a->parameters = parameters;
 	TAILQ_INIT(&a->waiters);
-	TAILQ_FOREACH(r, &op->waiters, entry)
+	TAILQ_FOREACH(r, &op->waiters, entry) {
 		request_on_gone(r, NULL, NULL);
+		if (code != ERROR_NONE && r->displaced[0] != '\0')
+			nameless_come_back(op->venvd, r->displaced);
+	}
 	TAILQ_CONCAT(&a->waiters, &op->waiters, entry);
 	TAILQ_REMOVE(&operations, op, entry);
 	bool remembered = replay_end(op->venvd->replay, op->replay, env_id, code, parameters, operation_answer, a);

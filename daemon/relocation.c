@@ -34,7 +34,7 @@ bool relocation_refuse_taken(struct venvd *v, struct request *r, const char *nam
 	if (there->busy == NULL && watch_defer(v->watch, name, r, method_again))
 		return true;
 	if (there->state == STATE_MISSING && there->busy == NULL) {
-		nameless_give_way(v, there);
+		nameless_displace(v, r, there);
 		return false;
 	}
 	request_error(r, ERROR_ALREADY_EXISTS, json_pack("{s:s,s:s}", "name", name,

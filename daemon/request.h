@@ -29,6 +29,7 @@ struct request {
 	json_t *parameters;             /* an object, never NULL; borrowed from call, or owned_empty */
 	json_t *owned_empty;
 	const struct request_sink *sink;
+	char displaced[17];             /* id of the one that is missing, and gave its name up for this call; "" (nameless.h) */
 	int caller_pid;                 /* of the process that connected; it may be gone; 0: unknown */
 	void *conn;                     /* NULL: nobody listens (oneway, or gone) */
 	request_stream_fn *stream;

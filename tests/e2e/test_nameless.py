@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import interpreters
+from conftest import VarlinkError, interpreters
 from helpers import eventually
 from test_limits import LIMITS
 from wire import fake_environment, fake_environments
@@ -119,6 +119,33 @@ def test_over_a_restart(daemon, start, root, end, back):
     is_back(again, root, before)
     again.stop()
     assert rows(root) == {"mine", "behind", "back"}
+
+
+@pytest.mark.parametrize("method, more", [
+    ("Create", {"name": "mine", "python": "3.99", "withoutPip": True}), ("Adopt", {"name": "mine", "path": "nothing"}),
+    ("Create", {"name": "mine", "python": PYTHON, "withoutPip": True}), ("Rename", {"name": "other", "to": "mine"}),
+    ("Clone", {"name": "other", "to": "mine"}), ("Restore", {"name": "deleted", "as": "mine"})])
+def test_a_call_that_fails_takes_no_name(daemon, root, method, more):
+    for name in ("mine", "other", "deleted"):
+        create(daemon, name)
+    daemon.call("Delete", name="deleted")
+    before = daemon.environments()["mine"]
+    (root / "mine").rename(root.parent / "away")
+    soon(lambda: state(daemon, "mine") == "missing")
+    if "3.99" not in more.values():
+        (root / "mine").mkdir()     # it is no environment, and not in the way of one that has its row
+        (root / "mine" / "file").touch()
+    if "path" in more:
+        more = more | {"path": str(root.parent / more["path"])}
+    with pytest.raises(VarlinkError):
+        daemon.call(method, **more)
+    row = daemon.environments()["mine"]
+    assert (row["id"], row["state"]) == (before["id"], "missing") and set(daemon.environments()) == {"mine", "other"}
+    shutil.rmtree(root / "mine", ignore_errors=True)
+    (root.parent / "away").rename(root / "mine")
+    is_back(daemon, root, before, "mine")
+    daemon.stop()
+    assert rows(root) == {"mine", "other"}
 
 
 def test_back_under_its_own_name(daemon, root):

@@ -122,8 +122,8 @@ class World:
         return set(errors), self
 
     def _blocked(self, name):
-        """Something else is there. What was known of one that is missing under this name has been let go of before."""
-        return {"AlreadyExists", "Failed"}, self.give_way(name)
+        """Something else is there."""
+        return {"AlreadyExists", "Failed"}, self
 
     def _create(self, op, name, path=None, _place=None, **_):
         owner = self.placed(_place) if _place else None
