@@ -181,7 +181,7 @@ class Trial:
         else:
             now = self.look()
         # Both of a name are on their way then, and the one that could not go does so later.
-        in_part = self.one_by_one or (self.purges and answer == "Failed")
+        in_part = self.one_by_one or (self.purges and (answer == "Failed" or self.start_refused))
         if in_part and answer != "done" and now[0] == self.before[0] and all(t in self.before[1] for t in now[1]):
             return
         if self.repaired and bytes_apart(now) == bytes_apart(self.before):
