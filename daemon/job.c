@@ -33,6 +33,7 @@
 #include "frame.h"
 #include "job.h"
 #include "log.h"
+#include "message.h"
 #include "orders.h"
 #include "paths.h"
 #include "spawn.h"
@@ -228,7 +229,7 @@ static void worker_read_cb(struct bufferevent *socket, void *arg)
 	size_t len;
 	char *line;
 	while (!w->lies && (line = evbuffer_readln(in, &len, EVBUFFER_EOL_NUL)) != NULL) {
-		json_t *frame = json_loadb(line, len, 0, NULL);
+		json_t *frame = message_is_deeper(line, len, LIMIT_WORKER_DEPTH) ? NULL : json_loadb(line, len, 0, NULL);
 		if (frame != NULL)
 			job_take_frame(w, frame);
 		else
@@ -563,8 +564,7 @@ static struct job *job_start_long(struct jobs *jobs, json_t *order, int64_t dead
 	return j;
 }
 
-struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame,
-    job_done_fn *done, void *arg)
+struct job *job_start(struct jobs *jobs, json_t *order, int64_t deadline_ms, job_frame_fn *frame, job_done_fn *done, void *arg)
 {
 	return job_start_long(jobs, order, deadline_ms, frame, done, arg, false, true);
 }

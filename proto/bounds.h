@@ -46,6 +46,7 @@
 #define LIMIT_CHILD_OUTPUT    (64 * 1024)   /* the tail of a child's output that is kept */
 #define LIMIT_ERROR_OUTPUT    (8 * 1024)    /* the tail of it that an error carries */
 #define LIMIT_WORKER_FRAME    (16 * 1024 * 1024) /* one order to a worker, one frame from it */
+#define LIMIT_WORKER_DEPTH    64            /* nesting of one frame from it: what clients hear of it is less than they can read */
 #define LIMIT_WORKER_RESTARTS 3             /* a short order, or a look at the whole root, is given to this many workers */
 #define LIMIT_INTERPRETERS    256           /* candidates that one search looks at */
 #define LIMIT_FAILURE_US      (60LL * 1000000) /* lists believe that an interpreter fails, without asking */

@@ -31,18 +31,21 @@ static bool in_scalar(char c)
 	    c == '+' || c == '-' || c == '.';
 }
 
-const char *message_scan(const char *text, size_t len)
+enum excess { FITS, TOO_DEEP, TOO_MUCH };
+
+static enum excess measure(const char *text, size_t len, unsigned max_depth, size_t max_tokens)
 {
 	const char *p = text, *end = text + len;
-	unsigned depth = 0, tokens = 0;
+	unsigned depth = 0;
+	size_t tokens = 0;
 
 	while (p < end) {
 		bool token = true;
 		if (*p == '"') {
 			p = after_string(p, end);
 		} else if (*p == '{' || *p == '[') {
-			if (++depth > LIMIT_JSON_DEPTH)
-				return "nested deeper than " STRING(LIMIT_JSON_DEPTH) " levels";
+			if (++depth > max_depth)
+				return TOO_DEEP;
 			p++;
 		} else if (in_scalar(*p)) {
 			while (p < end && in_scalar(*p))
@@ -52,10 +55,25 @@ const char *message_scan(const char *text, size_t len)
 			token = false;
 			p++;
 		}
-		if (token && ++tokens > LIMIT_JSON_TOKENS)
-			return "more than " STRING(LIMIT_JSON_TOKENS) " values and keys";
+		if (token && ++tokens > max_tokens)
+			return TOO_MUCH;
 	}
-	return NULL;
+	return FITS;
+}
+
+const char *message_scan(const char *text, size_t len)
+{
+	static const char *const why[] = {
+		[TOO_DEEP] = "nested deeper than " STRING(LIMIT_JSON_DEPTH) " levels",
+		[TOO_MUCH] = "more than " STRING(LIMIT_JSON_TOKENS) " values and keys",
+	};
+
+	return why[measure(text, len, LIMIT_JSON_DEPTH, LIMIT_JSON_TOKENS)];
+}
+
+bool message_is_deeper(const char *text, size_t len, unsigned levels)
+{
+	return measure(text, len, levels, SIZE_MAX) != FITS;
 }
 
 /* Takes one key of the header; says what is wrong with it. */

@@ -22,6 +22,8 @@ void call_done(struct call *);
 
 /* The depth and token check alone; NULL if within limits. */
 const char *message_scan(const char *text, size_t len);
+/* Whether what comes from elsewhere is nested deeper than so many levels. */
+bool message_is_deeper(const char *text, size_t len, unsigned levels);
 
 /* Frames of replies, appended with their NUL: compact, `continues` last, no null, no other key.
  * parameters may be NULL (then {}); borrowed. */

@@ -20,6 +20,7 @@
 #include "bounds.h"
 #include "image.h"
 #include "inspect.h"
+#include "message.h"
 #include "orders.h"
 #include "orders_do.h"
 #include "paths.h"
@@ -145,6 +146,9 @@ static json_t *read_record(int entry_fd)
 {
 	_cleanup_text_ struct text data = { 0 };
 	if (entry_fd < 0 || place_read(entry_fd, PATH_RECORD, LIMIT_CFG_BYTES, &data, NULL) < 0)
+		return json_null();
+	/* A deeper one is none of ours, and the daemon could not read the frame that has it, nor what else is in that. */
+	if (message_is_deeper(data.data, data.len, LIMIT_JSON_DEPTH))
 		return json_null();
 	json_t *record = data.data ? json_loadb(data.data, data.len, 0, NULL) : NULL;
 	if (json_is_object(record))

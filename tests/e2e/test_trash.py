@@ -343,6 +343,23 @@ def test_restorable_without_catalog_and_record(daemon, start, root):
     assert third.environments()["a"]["state"] == "ready"
 
 
+@pytest.mark.parametrize("levels", [20, 2046])
+def test_a_record_that_is_nested_deeper_than_any(daemon, start, root, levels):
+    """It is none of ours, and keeps nobody from reading the others."""
+    for name in "ab":
+        create(daemon, name)
+    a, b = (daemon.call("Delete", name=name)["environment"] for name in "ab")
+    daemon.stop()
+    (pathlib.Path(b["path"]).parent / "record.json").write_text('{"a":' * levels + "1" + "}" * levels)
+    again = start(root)
+    assert {t["id"] for t in again.trash()} == {a["id"], b["id"]}
+    again.stop()
+    remove_catalog(root)
+    third = start(root)
+    assert [t["id"] for t in third.trash() if t["name"] == "a"] == [a["id"]]
+    assert third.call("Restore", name="b")["environment"]["state"] == "ready"
+
+
 def test_a_trash_entry_that_is_not_ours_stays(daemon, start, root):
     daemon.stop()
     strange = root / ".venvd" / "trash" / "something" / "tree"

@@ -113,6 +113,8 @@ static void depth(void **state)
 	assert_null(message_scan("\"[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[[\\\\\"", 33));
 	assert_null(message_scan("\"\\", 2));
 	assert_null(message_scan("]]]]]]{}", 8));
+	assert_false(message_is_deeper(hostile, strlen(hostile), 2000));
+	assert_true(message_is_deeper(hostile, strlen(hostile), 1999));
 }
 
 static void tokens(void **state)
