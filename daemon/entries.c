@@ -90,8 +90,15 @@ static void entry_set(struct entries *e, struct entry *entry, int64_t ino)
 	e->by_ino = NULL;
 }
 
+bool entries_fits(const char *name)
+{
+	return *name != '\0' && *name != '.' && strchr(name, '/') == NULL;
+}
+
 void entries_add(struct entries *e, const char *name, int64_t ino)
 {
+	if (!entries_fits(name))
+		return;
 	if (e->slot_count < 2 * (e->count + 1))
 		entries_grow(e);
 	uint32_t *slot = entries_slot(e, name);

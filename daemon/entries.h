@@ -12,7 +12,9 @@ struct entries *entries_new(void);
 void entries_free(struct entries *);
 void entries_clear(struct entries *);
 
-/* inode 0: nothing of this name is there. A name that comes again has the later inode. */
+/* Whether a directory of the root that is looked at can be called so, whoever says it. */
+bool entries_fits(const char *name);
+/* inode 0: nothing of this name is there. A name that comes again has the later inode; one that does not fit is not added. */
 void entries_add(struct entries *, const char *name, int64_t ino);
 /* What a scan says (orders.h): "INO NAME/INO NAME/". */
 void entries_add_text(struct entries *, const char *text);

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "entries.h"
 #include "index.h"
 #include "log.h"
 #include "nameless.h"
@@ -189,7 +190,7 @@ struct environment *seen_adopt(struct venvd *v, const json_t *found)
 {
 	const char *name = json_string_value(json_object_get(found, "name"));
 	const char *what = json_string_value(json_object_get(found, "kind"));
-	if (name == NULL || what == NULL || index_get(v->index, name) != NULL ||
+	if (name == NULL || what == NULL || !entries_fits(name) || index_get(v->index, name) != NULL ||
 	    (strcmp(what, "environment") != 0 && strcmp(what, "foreign") != 0))
 		return NULL;
 	struct environment *env = environment_new(name);

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "bounds.h"
+#include "entries.h"
 #include "events.h"
 #include "house.h"
 #include "index.h"
@@ -204,6 +205,14 @@ static void store_drop_at(struct store *s, size_t i)
 	s->rows[i] = s->rows[--s->count];
 }
 
+/* Else the catalog is damaged, and the daemon ends (schema/, store.c); or the next start takes it for something else (nameless.c). */
+static void row_fits(const struct environment *env)
+{
+	bool nameless = env->state == STATE_MISSING && env->name[0] == '.' && strcmp(env->name + 1, env->id) == 0;
+	assert(strlen(env->id) == 16 && (entries_fits(env->name) || nameless) && (env->new_name == NULL || entries_fits(env->new_name)));
+	assert(env->location == NULL || *env->location == '/');
+}
+
 /* As the catalog's keys have it: one row an id, one live row a name. */
 static void store_apply(struct store *s, struct store_op *op)
 {
@@ -218,6 +227,7 @@ static void store_apply(struct store *s, struct store_op *op)
 	}
 	if (op->kind != STORE_OP_PUT)
 		return;
+	row_fits(env);
 	assert(s->count < HOUSE_ROWS);
 	s->rows[s->count++] = op->env;
 	op->env = NULL;
