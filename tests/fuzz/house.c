@@ -42,7 +42,7 @@
 #define HOUSE_TURNS 20000       /* more for one input is a loop that does not end */
 #define HOUSE_WORKERS 64        /* at a time; a further one cannot be started */
 #define HOUSE_ROWS 512
-#define HOUSE_DEATHS 100        /* one operation gives some orders, and each to LIMIT_WORKER_RESTARTS workers */
+#define HOUSE_DEATHS 4096       /* of workers: each takes a word, or is one of LIMIT_WORKER_RESTARTS over one order */
 
 struct venvd house;
 bool house_disk_is_full;
