@@ -590,7 +590,8 @@ def test_a_week_of_deletions_elsewhere(start, large_root):
     deleted_rows(root, 8000, f"'{large_root}/job' || i")
     daemon = start(root)
     with daemon.connect() as c:
-        eventually(lambda: (status := c.call("Status"))["jobsRunning"] + status["jobsQueued"] == 0)
+        while (status := c.call("Status"))["jobsRunning"] + status["jobsQueued"] > 0:
+            time.sleep(0.1)             # what is measured is not what answering costs
     assert processor(daemon) < 2        # it is 0.1
     daemon.stop()
 
