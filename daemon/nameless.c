@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * See nameless.h. Owns the environments in it, in no order; there are few. In the catalog each has a name that no environment
- * can have, '.' and its id, and is missing: that is how a start knows it. new_name is here what it was called. Of one whose birth time is unknown an inode is all
- * there is, which is soon another directory's: it does not wait.
+ * can have, '.' and its id, and is missing: that is how a start knows it. new_name is here what it was called. Of one whose
+ * birth time is unknown an inode is all there is, which is soon another directory's: it does not wait.
  *
  * The bound is of those that wait. A start has all that the catalog has until it has seen which are there: of many that were
  * changing names in one go (follow.c) none has to wait.
